@@ -1,0 +1,1 @@
+"""Everything that makes machines: images, Ray cluster configs, a local cluster."""

@@ -1,0 +1,1 @@
+"""The annotation engine as a library; `jobs/` holds its entry points."""

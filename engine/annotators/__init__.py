@@ -1,0 +1,1 @@
+"""What turns instances into pseudo-GT rows, behind one interface."""

@@ -1,0 +1,1 @@
+"""Backbone, Pose2Pose and its losses."""

@@ -1,0 +1,1 @@
+"""Mesh rendering, overlays, plots and the HTML report."""

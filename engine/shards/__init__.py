@@ -1,0 +1,1 @@
+"""Samples to WebDataset tars and back, with manifests that say what each byte is."""

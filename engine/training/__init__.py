@@ -1,0 +1,1 @@
+"""The one loop Ray Train runs for f and for g, and its checkpoints."""

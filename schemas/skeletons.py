@@ -1,0 +1,140 @@
+"""Skeletons: named, ordered joints with their flip pairs and bones.
+
+Joints travel between skeletons by name and never by position, so an index that appears in code always comes from
+`Skeleton.index`. Names are Pose2Pose's ("L_Hip"); a dataset's own spelling is translated in its loader.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """An ordered set of joints.
+
+    `bones` are pairs of joint names, for drawing. `root` is the joint that root-relative coordinates subtract, or None.
+    Left and right joints share a name but for the prefix, so the flip permutation follows from the names.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    bones: tuple[tuple[str, str], ...] = ()
+    root: str | None = "Pelvis"
+
+    def __post_init__(self) -> None:
+        if len(set(self.joints)) != len(self.joints):
+            raise ValueError(f"skeleton {self.name!r} names a joint twice")
+        unknown = {j for bone in self.bones for j in bone} - set(self.joints)
+        if unknown:
+            raise ValueError(f"skeleton {self.name!r} has bones between unknown joints {sorted(unknown)}")
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.joints)}
+
+    def index(self, joint: str) -> int:
+        """Position of a joint; KeyError names the joint and the skeleton."""
+        try:
+            return self._positions[joint]
+        except KeyError:
+            raise KeyError(f"skeleton {self.name!r} has no joint {joint!r}; it has {', '.join(self.joints)}") from None
+
+    def __contains__(self, joint: str) -> bool:
+        return joint in self._positions
+
+    @cached_property
+    def flip_permutation(self) -> tuple[int, ...]:
+        """Permutation p with mirrored[i] = original[p[i]]."""
+        return tuple(self._positions.get(_mirrored(name), i) for i, name in enumerate(self.joints))
+
+    @cached_property
+    def bone_indices(self) -> tuple[tuple[int, int], ...]:
+        return tuple((self.index(a), self.index(b)) for a, b in self.bones)
+
+
+def _mirrored(name: str) -> str:
+    if name.startswith("L_"):
+        return "R_" + name[2:]
+    if name.startswith("R_"):
+        return "L_" + name[2:]
+    return name
+
+
+def _limbs(*extra: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+    sides = [(f"{s}_{a}", f"{s}_{b}") for s in "LR" for a, b in (("Hip", "Knee"), ("Knee", "Ankle"), ("Shoulder", "Elbow"), ("Elbow", "Wrist"))]
+    return tuple(sides) + extra
+
+
+_FINGERS = ("Index_1", "Middle_1", "Ring_1", "Pinky_1")
+_FEET = ("Big_toe", "Small_toe", "Heel")
+_LEGS_AND_ARMS = ("Pelvis", "L_Hip", "R_Hip", "L_Knee", "R_Knee", "L_Ankle", "R_Ankle", "Neck",
+                  "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist")
+_TORSO = (("Pelvis", "L_Hip"), ("Pelvis", "R_Hip"), ("Pelvis", "Neck"), ("Neck", "L_Shoulder"), ("Neck", "R_Shoulder"), ("Neck", "Nose"))
+_FACE = (("Nose", "L_Eye"), ("Nose", "R_Eye"), ("L_Eye", "L_Ear"), ("R_Eye", "R_Ear"))
+_FEET_BONES = tuple((f"{s}_Ankle", f"{s}_{part}") for s in "LR" for part in _FEET)
+_HAND_BONES = tuple((f"{s}_Wrist", f"{s}_{part}") for s in "LR" for part in _FINGERS)
+
+POSE2POSE33 = Skeleton(
+    "pose2pose33",
+    _LEGS_AND_ARMS + tuple(f"L_{f}" for f in _FINGERS) + tuple(f"R_{f}" for f in _FINGERS)
+    + ("Nose", "L_Eye", "R_Eye", "L_Ear", "R_Ear") + tuple(f"L_{f}" for f in _FEET) + tuple(f"R_{f}" for f in _FEET),
+    _limbs(*_TORSO, *_FACE, *_FEET_BONES, *_HAND_BONES),
+)
+"""What f and g are supervised on (Pose2Pose's joint set)."""
+
+POSE2POSE25 = Skeleton(
+    "pose2pose25",
+    _LEGS_AND_ARMS + tuple(f"L_{f}" for f in _FEET) + tuple(f"R_{f}" for f in _FEET) + ("L_Ear", "R_Ear", "L_Eye", "R_Eye", "Nose"),
+    _limbs(*_TORSO, *_FACE, *_FEET_BONES),
+)
+"""What PositionNet localises."""
+
+H36M17 = Skeleton(
+    "h36m17",
+    ("Pelvis", "R_Hip", "R_Knee", "R_Ankle", "L_Hip", "L_Knee", "L_Ankle", "Torso", "Neck", "Head", "Head_top",
+     "L_Shoulder", "L_Elbow", "L_Wrist", "R_Shoulder", "R_Elbow", "R_Wrist"),
+    _limbs(("Pelvis", "R_Hip"), ("Pelvis", "L_Hip"), ("Pelvis", "Torso"), ("Torso", "Neck"), ("Neck", "Head"), ("Head", "Head_top"),
+           ("Neck", "L_Shoulder"), ("Neck", "R_Shoulder")),
+)
+
+EVAL14 = tuple(name for name in H36M17.joints if name not in ("Pelvis", "Torso", "Head"))
+"""The 14 joints of H36M17 that the 3DPW protocol scores."""
+
+COCO17 = Skeleton(
+    "coco17",
+    ("Nose", "L_Eye", "R_Eye", "L_Ear", "R_Ear", "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist",
+     "L_Hip", "R_Hip", "L_Knee", "R_Knee", "L_Ankle", "R_Ankle"),
+    _limbs(("L_Hip", "R_Hip"), ("L_Shoulder", "R_Shoulder"), ("L_Shoulder", "L_Hip"), ("R_Shoulder", "R_Hip"), *_FACE),
+    root=None,
+)
+
+SMPL24 = Skeleton(
+    "smpl24",
+    ("Pelvis", "L_Hip", "R_Hip", "Torso", "L_Knee", "R_Knee", "Spine", "L_Ankle", "R_Ankle", "Chest", "L_Foot", "R_Foot",
+     "Neck", "L_Collar", "R_Collar", "Head", "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist", "L_Hand", "R_Hand"),
+    _limbs(("Pelvis", "L_Hip"), ("Pelvis", "R_Hip"), ("Pelvis", "Torso"), ("Torso", "Spine"), ("Spine", "Chest"), ("Chest", "Neck"),
+           ("Chest", "L_Collar"), ("Chest", "R_Collar"), ("L_Collar", "L_Shoulder"), ("R_Collar", "R_Shoulder"), ("Neck", "Head"),
+           ("L_Ankle", "L_Foot"), ("R_Ankle", "R_Foot"), ("L_Wrist", "L_Hand"), ("R_Wrist", "R_Hand")),
+)
+"""SMPL's kinematic joints, in the order of its pose vector."""
+
+SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+"""Parent of each SMPL24 joint; the root has none (-1)."""
+
+SKELETONS: dict[str, Skeleton] = {s.name: s for s in (POSE2POSE33, POSE2POSE25, H36M17, COCO17, SMPL24)}
+
+
+@lru_cache(maxsize=None)
+def shared_joints(source: str, target: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Index pairs (source indices, target indices) of the joints two skeletons share by name, in the target's order.
+
+    `target_BTx[:, t] = source_BSx[:, s]` copies every shared joint; what the source lacks stays as it was.
+    """
+    src, dst = SKELETONS[source], SKELETONS[target]
+    names = [n for n in dst.joints if n in src]
+    return tuple(src.index(n) for n in names), tuple(dst.index(n) for n in names)

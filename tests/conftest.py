@@ -1,0 +1,19 @@
+"""Fixtures shared by the tests: real photographs where they are, the open body, and a tiny synthetic world."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of small real samples (COCO photographs and the like); the test skips where it is absent."""
+    root = Path(os.environ.get("PSEUDOGT_REAL_DATA", REPO.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"real data absent: {root}")
+    return root
