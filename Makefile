@@ -1,0 +1,30 @@
+# Two commands: `make demo` and `make test`. Both set up everything they need in .venv.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo_out
+COCO ?=
+
+.PHONY: demo test lint bench setup clean
+
+setup: $(VENV)/.installed
+
+# The constraints pin what the dependencies depend on, so that a fresh machine gets the versions the tests passed with.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/python jobs/demo.py --out $(OUT) $(if $(COCO),--coco $(COCO))
+
+test: setup
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/python -m ruff check .
+
+clean:
+	rm -rf $(VENV) demo_out
