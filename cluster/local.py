@@ -40,8 +40,23 @@ class LocalCluster:
     def submit(self, script: str, *args: str, working_dir: Path, submission_id: str | None = None) -> None:
         """`ray job submit` a script of `working_dir` and follow its log. ClusterError names the job when it fails."""
         name = ["--submission-id", submission_id] if submission_id else []
-        command = [_ray(), "job", "submit", "--address", self.dashboard_url, "--working-dir", str(working_dir), *name, "--", "python", script, *args]
-        process = subprocess.Popen(command, env=self.env, cwd=working_dir, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        command = [
+            _ray(),
+            "job",
+            "submit",
+            "--address",
+            self.dashboard_url,
+            "--working-dir",
+            str(working_dir),
+            *name,
+            "--",
+            "python",
+            script,
+            *args,
+        ]
+        process = subprocess.Popen(
+            command, env=self.env, cwd=working_dir, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
         assert process.stdout is not None
         for line in process.stdout:
             if not _is_chatter(line):
@@ -73,7 +88,9 @@ def local_cluster(cpus: int | None = None) -> Iterator[LocalCluster]:
     ]  # fmt: skip
     log_path = temporary / "head.log"
     with open(log_path, "wb") as log:
-        head = subprocess.Popen(command, env={k: v for k, v in env.items() if k != "RAY_ADDRESS"}, stdout=log, stderr=log, start_new_session=True)
+        head = subprocess.Popen(
+            command, env={k: v for k, v in env.items() if k != "RAY_ADDRESS"}, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         _wait_until_up(head, dashboard_url, env, log_path)
         yield LocalCluster(dashboard_url, env, temporary)
@@ -113,10 +130,9 @@ def _free_ports(n: int) -> list[int]:
     found: list[int] = []
     candidate = 6300 + secrets.randbelow(1500)
     while len(found) < n:
-        with socket.socket() as s:
-            with suppress(OSError):
-                s.bind(("127.0.0.1", candidate))
-                found.append(candidate)
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", candidate))
+            found.append(candidate)
         candidate += 1
     return found
 
@@ -125,8 +141,27 @@ def _ray() -> str:
     return str(Path(sys.executable).with_name("ray"))
 
 
-_CHATTER = ("Job submission server address", "WebSocket closed", "SUCC cli.py", "INFO cli.py", "INFO dashboard_sdk.py", "INFO job_manager.py", "Next steps", "Query the logs", "ray job ", "Query the status", "Request the job",
-            "Tailing logs until", "-------", "INFO packaging.py", "Job 'raysubmit", "Runtime env is setting up", "INFO worker.py", "FutureWarning", "warnings.warn")
+_CHATTER = (
+    "Job submission server address",
+    "WebSocket closed",
+    "SUCC cli.py",
+    "INFO cli.py",
+    "INFO dashboard_sdk.py",
+    "INFO job_manager.py",
+    "Next steps",
+    "Query the logs",
+    "ray job ",
+    "Query the status",
+    "Request the job",
+    "Tailing logs until",
+    "-------",
+    "INFO packaging.py",
+    "Job 'raysubmit",
+    "Runtime env is setting up",
+    "INFO worker.py",
+    "FutureWarning",
+    "warnings.warn",
+)
 
 
 def _is_chatter(line: str) -> bool:

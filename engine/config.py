@@ -40,7 +40,13 @@ def load_config(config_type: type[C], argv: list[str], prog: str = "job") -> C:
     values = read_yaml(path) if path else {}
     try:
         source = CliSettingsSource(
-            config_type, cli_parse_args=overrides, cli_prog_name=f"{prog} [--config FILE.yaml]", cli_exit_on_error=False, cli_parse_none_str="null", cli_hide_none_type=True, cli_avoid_json=True
+            config_type,
+            cli_parse_args=overrides,
+            cli_prog_name=f"{prog} [--config FILE.yaml]",
+            cli_exit_on_error=False,
+            cli_parse_none_str="null",
+            cli_hide_none_type=True,
+            cli_avoid_json=True,
         )
         given = source()
     except SettingsError as error:

@@ -68,7 +68,9 @@ class Store:
     def protocol(self) -> str:
         kind = self.fs.protocol
         names = {kind} if isinstance(kind, str) else set(kind)
-        return "file" if names & {"file", "local"} else "s3" if names & {"s3", "s3a"} else "memory" if "memory" in names else sorted(names)[0]
+        return (
+            "file" if names & {"file", "local"} else "s3" if names & {"s3", "s3a"} else "memory" if "memory" in names else sorted(names)[0]
+        )
 
     def exists(self, key: str) -> bool:
         self.fs.invalidate_cache()
@@ -110,7 +112,9 @@ class Store:
         except AlreadyExists:
             found = self.get(key)
             if found != data:
-                raise CommitConflict(f"{join(self.url, key)}: holds other bytes (sha256 {sha256_hex(found)}) than this run made ({sha256_hex(data)})") from None
+                raise CommitConflict(
+                    f"{join(self.url, key)}: holds other bytes (sha256 {sha256_hex(found)}) than this run made ({sha256_hex(data)})"
+                ) from None
             return False
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> None:
@@ -159,7 +163,7 @@ class Store:
         root = self._fs_root[1]
         base = f"{root}/{relative(prefix)}" if prefix else root
         found = self.fs.find(base) if self.fs.exists(base) else []
-        keys = [p[len(root):].lstrip("/") for p in found]
+        keys = [p[len(root) :].lstrip("/") for p in found]
         return sorted(k for k in keys if not k.rsplit("/", 1)[-1].startswith(".partial-") and not k.endswith(".lock"))
 
     def delete(self, key: str) -> None:

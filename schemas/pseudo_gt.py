@@ -11,8 +11,8 @@ import pyarrow as pa
 FORMAT_VERSION = 1
 
 
-def _vector(n: int, kind: pa.DataType = pa.float32()) -> pa.DataType:
-    return pa.list_(pa.field("item", kind, nullable=False), n)
+def _vector(n: int) -> pa.DataType:
+    return pa.list_(pa.field("item", pa.float32(), nullable=False), n)
 
 
 def _field(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
@@ -31,8 +31,16 @@ PSEUDO_GT_SCHEMA = pa.schema(
         _field("focal", _vector(2), "focal length in the stored image", "px"),
         _field("princpt", _vector(2), "principal point in the stored image", "px"),
         _field("latent", _vector(32), "pose-prior latent; NaN where the head has none"),
-        _field("reprojection_error", pa.float32(), "mean 2D distance of valid joints over the square root of the box area; NaN without valid joints"),
-        _field("visible_fraction", pa.float32(), "share of valid joints reprojected within 5 % of the square root of the box area; NaN without valid joints"),
+        _field(
+            "reprojection_error",
+            pa.float32(),
+            "mean 2D distance of valid joints over the square root of the box area; NaN without valid joints",
+        ),
+        _field(
+            "visible_fraction",
+            pa.float32(),
+            "share of valid joints reprojected within 5 % of the square root of the box area; NaN without valid joints",
+        ),
         _field("valid_joints", pa.int16(), "2D ground-truth joints the two figures above rest on"),
         _field("latent_norm", pa.float32(), "Euclidean norm of the latent; NaN without"),
         _field("truncation", pa.float32(), "share of the mesh's joints outside the image"),

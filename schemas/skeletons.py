@@ -7,7 +7,7 @@ Joints travel between skeletons by name and never by position, so an index that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,30 @@ def _mirrored(name: str) -> str:
 
 
 def _limbs(*extra: tuple[str, str]) -> tuple[tuple[str, str], ...]:
-    sides = [(f"{s}_{a}", f"{s}_{b}") for s in "LR" for a, b in (("Hip", "Knee"), ("Knee", "Ankle"), ("Shoulder", "Elbow"), ("Elbow", "Wrist"))]
+    sides = [
+        (f"{s}_{a}", f"{s}_{b}") for s in "LR" for a, b in (("Hip", "Knee"), ("Knee", "Ankle"), ("Shoulder", "Elbow"), ("Elbow", "Wrist"))
+    ]
     return tuple(sides) + extra
 
 
 _FINGERS = ("Index_1", "Middle_1", "Ring_1", "Pinky_1")
 _FEET = ("Big_toe", "Small_toe", "Heel")
-_LEGS_AND_ARMS = ("Pelvis", "L_Hip", "R_Hip", "L_Knee", "R_Knee", "L_Ankle", "R_Ankle", "Neck",
-                  "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist")
+_LEGS_AND_ARMS = (
+    "Pelvis",
+    "L_Hip",
+    "R_Hip",
+    "L_Knee",
+    "R_Knee",
+    "L_Ankle",
+    "R_Ankle",
+    "Neck",
+    "L_Shoulder",
+    "R_Shoulder",
+    "L_Elbow",
+    "R_Elbow",
+    "L_Wrist",
+    "R_Wrist",
+)
 _TORSO = (("Pelvis", "L_Hip"), ("Pelvis", "R_Hip"), ("Pelvis", "Neck"), ("Neck", "L_Shoulder"), ("Neck", "R_Shoulder"), ("Neck", "Nose"))
 _FACE = (("Nose", "L_Eye"), ("Nose", "R_Eye"), ("L_Eye", "L_Ear"), ("R_Eye", "R_Ear"))
 _FEET_BONES = tuple((f"{s}_Ankle", f"{s}_{part}") for s in "LR" for part in _FEET)
@@ -81,8 +97,12 @@ _HAND_BONES = tuple((f"{s}_Wrist", f"{s}_{part}") for s in "LR" for part in _FIN
 
 POSE2POSE33 = Skeleton(
     "pose2pose33",
-    _LEGS_AND_ARMS + tuple(f"L_{f}" for f in _FINGERS) + tuple(f"R_{f}" for f in _FINGERS)
-    + ("Nose", "L_Eye", "R_Eye", "L_Ear", "R_Ear") + tuple(f"L_{f}" for f in _FEET) + tuple(f"R_{f}" for f in _FEET),
+    _LEGS_AND_ARMS
+    + tuple(f"L_{f}" for f in _FINGERS)
+    + tuple(f"R_{f}" for f in _FINGERS)
+    + ("Nose", "L_Eye", "R_Eye", "L_Ear", "R_Ear")
+    + tuple(f"L_{f}" for f in _FEET)
+    + tuple(f"R_{f}" for f in _FEET),
     _limbs(*_TORSO, *_FACE, *_FEET_BONES, *_HAND_BONES),
 )
 """What f and g are supervised on (Pose2Pose's joint set)."""
@@ -96,10 +116,35 @@ POSE2POSE25 = Skeleton(
 
 H36M17 = Skeleton(
     "h36m17",
-    ("Pelvis", "R_Hip", "R_Knee", "R_Ankle", "L_Hip", "L_Knee", "L_Ankle", "Torso", "Neck", "Head", "Head_top",
-     "L_Shoulder", "L_Elbow", "L_Wrist", "R_Shoulder", "R_Elbow", "R_Wrist"),
-    _limbs(("Pelvis", "R_Hip"), ("Pelvis", "L_Hip"), ("Pelvis", "Torso"), ("Torso", "Neck"), ("Neck", "Head"), ("Head", "Head_top"),
-           ("Neck", "L_Shoulder"), ("Neck", "R_Shoulder")),
+    (
+        "Pelvis",
+        "R_Hip",
+        "R_Knee",
+        "R_Ankle",
+        "L_Hip",
+        "L_Knee",
+        "L_Ankle",
+        "Torso",
+        "Neck",
+        "Head",
+        "Head_top",
+        "L_Shoulder",
+        "L_Elbow",
+        "L_Wrist",
+        "R_Shoulder",
+        "R_Elbow",
+        "R_Wrist",
+    ),
+    _limbs(
+        ("Pelvis", "R_Hip"),
+        ("Pelvis", "L_Hip"),
+        ("Pelvis", "Torso"),
+        ("Torso", "Neck"),
+        ("Neck", "Head"),
+        ("Head", "Head_top"),
+        ("Neck", "L_Shoulder"),
+        ("Neck", "R_Shoulder"),
+    ),
 )
 
 EVAL14 = tuple(name for name in H36M17.joints if name not in ("Pelvis", "Torso", "Head"))
@@ -107,19 +152,74 @@ EVAL14 = tuple(name for name in H36M17.joints if name not in ("Pelvis", "Torso",
 
 COCO17 = Skeleton(
     "coco17",
-    ("Nose", "L_Eye", "R_Eye", "L_Ear", "R_Ear", "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist",
-     "L_Hip", "R_Hip", "L_Knee", "R_Knee", "L_Ankle", "R_Ankle"),
+    (
+        "Nose",
+        "L_Eye",
+        "R_Eye",
+        "L_Ear",
+        "R_Ear",
+        "L_Shoulder",
+        "R_Shoulder",
+        "L_Elbow",
+        "R_Elbow",
+        "L_Wrist",
+        "R_Wrist",
+        "L_Hip",
+        "R_Hip",
+        "L_Knee",
+        "R_Knee",
+        "L_Ankle",
+        "R_Ankle",
+    ),
     _limbs(("L_Hip", "R_Hip"), ("L_Shoulder", "R_Shoulder"), ("L_Shoulder", "L_Hip"), ("R_Shoulder", "R_Hip"), *_FACE),
     root=None,
 )
 
 SMPL24 = Skeleton(
     "smpl24",
-    ("Pelvis", "L_Hip", "R_Hip", "Torso", "L_Knee", "R_Knee", "Spine", "L_Ankle", "R_Ankle", "Chest", "L_Foot", "R_Foot",
-     "Neck", "L_Collar", "R_Collar", "Head", "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist", "L_Hand", "R_Hand"),
-    _limbs(("Pelvis", "L_Hip"), ("Pelvis", "R_Hip"), ("Pelvis", "Torso"), ("Torso", "Spine"), ("Spine", "Chest"), ("Chest", "Neck"),
-           ("Chest", "L_Collar"), ("Chest", "R_Collar"), ("L_Collar", "L_Shoulder"), ("R_Collar", "R_Shoulder"), ("Neck", "Head"),
-           ("L_Ankle", "L_Foot"), ("R_Ankle", "R_Foot"), ("L_Wrist", "L_Hand"), ("R_Wrist", "R_Hand")),
+    (
+        "Pelvis",
+        "L_Hip",
+        "R_Hip",
+        "Torso",
+        "L_Knee",
+        "R_Knee",
+        "Spine",
+        "L_Ankle",
+        "R_Ankle",
+        "Chest",
+        "L_Foot",
+        "R_Foot",
+        "Neck",
+        "L_Collar",
+        "R_Collar",
+        "Head",
+        "L_Shoulder",
+        "R_Shoulder",
+        "L_Elbow",
+        "R_Elbow",
+        "L_Wrist",
+        "R_Wrist",
+        "L_Hand",
+        "R_Hand",
+    ),
+    _limbs(
+        ("Pelvis", "L_Hip"),
+        ("Pelvis", "R_Hip"),
+        ("Pelvis", "Torso"),
+        ("Torso", "Spine"),
+        ("Spine", "Chest"),
+        ("Chest", "Neck"),
+        ("Chest", "L_Collar"),
+        ("Chest", "R_Collar"),
+        ("L_Collar", "L_Shoulder"),
+        ("R_Collar", "R_Shoulder"),
+        ("Neck", "Head"),
+        ("L_Ankle", "L_Foot"),
+        ("R_Ankle", "R_Foot"),
+        ("L_Wrist", "L_Hand"),
+        ("R_Wrist", "R_Hand"),
+    ),
 )
 """SMPL's kinematic joints, in the order of its pose vector."""
 
@@ -129,7 +229,7 @@ SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17
 SKELETONS: dict[str, Skeleton] = {s.name: s for s in (POSE2POSE33, POSE2POSE25, H36M17, COCO17, SMPL24)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def shared_joints(source: str, target: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Index pairs (source indices, target indices) of the joints two skeletons share by name, in the target's order.
 
