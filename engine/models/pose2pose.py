@@ -1,0 +1,146 @@
+"""Pose2Pose: a crop of one person -> SMPL pose, shape and camera. f with the prior's latent as pose, g with 6D rotations.
+
+The body model and the pose prior are used by the forward pass but are not part of the network: they are not
+trained, not in the state dict, and stay in eval mode (a VPoser left in train mode drops out during f's training).
+
+Shapes: B batch, J joints, D H W cells of the heat map. Units: heat-map cells (x in [0, 6), y in [0, 8), z in [0, 8) for +-1 m
+about the root), metres, radians. Frames: SMPL's joints before the camera translation are in camera orientation (x right, y down,
+z forward) with the rest pose's pelvis offset kept; adding `cam_transl` puts them before the crop's virtual camera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from engine.body.cameras import depth_scale, project, virtual_camera
+from engine.body.pose_prior import PosePrior
+from engine.body.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
+from engine.body.smpl import Body
+from engine.config import Config
+from engine.errors import ConfigError
+from engine.models.backbone import ResNet
+from engine.models.position import PositionNet
+from engine.models.rotation import BODY_JOINTS, RotationNet
+from schemas.skeletons import POSE2POSE33
+
+HEATMAP_HW = (8, 6)
+
+
+class ModelConfig(Config):
+    """Size and head of a Pose2Pose network. The crop must end in an 8x6 map: 256x192 at stride 32, or 128x96 at stride 16."""
+
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = Field(default="resnet50", description="depth of the ResNet")
+    width: float = Field(default=1.0, gt=0, le=2, description="factor on the backbone's channel counts")
+    output_stride: Literal[16, 32] = Field(default=32, description="pixels a cell of the feature map; 16 gives the last stage stride 1")
+    input_hw: tuple[int, int] = Field(default=(256, 192), description="crop height and width, pixels")
+    feature_dim: int = Field(default=512, gt=0, description="channels sampled at each joint")
+    head: Literal["vposer", "6d"] = Field(default="vposer", description="body pose as latent of the pose prior (f, recipe 3) or as 6D rotations (g)")
+    rotation_start: Literal["upright", "zero"] = Field(
+        default="upright", description="biases of the 6D outputs: 'upright' starts at a person facing the camera, 'zero' is the paper's"
+    )
+    pixel_mean: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="subtracted from RGB/255; the paper uses none")
+    pixel_std: tuple[float, float, float] = Field(default=(1.0, 1.0, 1.0), description="divides RGB/255 after the mean; the paper uses none")
+
+    @model_validator(mode="after")
+    def _eight_by_six(self) -> Self:
+        wanted = tuple(n * self.output_stride for n in HEATMAP_HW)
+        if self.input_hw != wanted:
+            raise ValueError(f"input_hw {self.input_hw} with output_stride {self.output_stride}: expected {wanted}, so that the heat map is 8x6")
+        return self
+
+
+@dataclass(frozen=True)
+class Pose2PoseOutput:
+    """What the network says of B crops. `latent_B32` is None without the prior's head."""
+
+    joint_img_B253: Tensor
+    """PositionNet's joints (pose2pose25), heat-map units."""
+    rotmats_B2433: Tensor
+    """SMPL rotations, root first, camera frame; both hands are the identity."""
+    betas_B10: Tensor
+    cam_transl_B3: Tensor
+    """Metres, added to the posed vertices."""
+    latent_B32: Tensor | None
+    joints_B333: Tensor
+    """pose2pose33 regressed from the posed mesh, metres, without `cam_transl`."""
+    joint_proj_B332: Tensor
+    """The same projected by the virtual camera, heat-map units."""
+
+    @property
+    def pose_B72(self) -> Tensor:
+        """SMPL pose, axis-angle radians. Computed when asked for."""
+        return matrix_to_axis_angle(self.rotmats_B2433).flatten(1)
+
+
+class Pose2Pose(nn.Module):
+    """The network (Sections 1 and 2 of Pose2Pose, with f's latent head). uint8 RGB crops (B, 3, H, W) -> Pose2PoseOutput.
+
+    Under autocast only the backbone runs in low precision; heads, body and projection stay in float32.
+    Raises ConfigError when the head needs a prior and there is none.
+    """
+
+    def __init__(self, config: ModelConfig, body: Body, prior: PosePrior | None = None) -> None:
+        super().__init__()
+        if config.head == "vposer" and prior is None:
+            raise ConfigError("model.head 'vposer' needs a pose prior: give one, or set model.head to '6d'")
+        self.config = config
+        self.backbone = ResNet(config.backbone, config.width, config.output_stride)
+        channels = self.backbone.out_channels
+        self.position = PositionNet(channels)
+        body_dim = prior.latent_dim if config.head == "vposer" else BODY_JOINTS * 6
+        self.rotation = RotationNet(channels, config.feature_dim, body_dim, config.rotation_start)
+        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(1, 3, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(1, 3, 1, 1))
+        focal, princpt = virtual_camera(config.input_hw)
+        self.register_buffer("_focal", torch.as_tensor(focal, dtype=torch.float32), persistent=False)
+        self.register_buffer("_princpt", torch.as_tensor(princpt, dtype=torch.float32), persistent=False)
+        cells = [HEATMAP_HW[1] / config.input_hw[1], HEATMAP_HW[0] / config.input_hw[0]]
+        self.register_buffer("_cells_per_pixel", torch.tensor(cells), persistent=False)
+        self._depth_scale = float(depth_scale(config.input_hw))
+        # A tuple, so that nn.Module does not see them as its own; _apply below still moves them between devices.
+        self._fixed = (body, prior if config.head == "vposer" else None)
+        for part in self._fixed:
+            if part is not None:
+                part.eval().requires_grad_(False)
+
+    @property
+    def body(self) -> Body:
+        return self._fixed[0]
+
+    @property
+    def prior(self) -> PosePrior | None:
+        return self._fixed[1]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        for part in self._fixed:
+            if part is not None:
+                part._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def forward(self, image_B3HW: Tensor) -> Pose2PoseOutput:
+        image = image_B3HW.to(torch.float32, memory_format=torch.channels_last) / 255
+        features = self.backbone((image - self.pixel_mean) / self.pixel_std)
+        with torch.autocast(image.device.type, enabled=False):
+            return self._heads(features.float())
+
+    def _heads(self, features_BCHW: Tensor) -> Pose2PoseOutput:
+        joint_img = self.position(features_BCHW)
+        root_B6, body_code, betas, camera_B3 = self.rotation(features_BCHW, joint_img)
+        B = len(root_B6)
+        if self.prior is not None:
+            latent, body_rotmats = body_code, self.prior.decode(body_code)
+        else:
+            latent, body_rotmats = None, rotation_6d_to_matrix(body_code.view(B, BODY_JOINTS, 6))
+        hands = torch.eye(3, device=root_B6.device).expand(B, 2, 3, 3)
+        rotmats = torch.cat((rotation_6d_to_matrix(root_B6)[:, None], body_rotmats, hands), dim=1)
+        depth = self._depth_scale * torch.sigmoid(camera_B3[:, 2:])
+        transl = torch.cat((camera_B3[:, :2], depth), dim=1)
+        joints = self.body.joints(rotmats, betas, skeleton=POSE2POSE33.name)
+        pixels = project(joints + transl[:, None], self._focal, self._princpt)
+        return Pose2PoseOutput(joint_img, rotmats, betas, transl, latent, joints, pixels * self._cells_per_pixel)
