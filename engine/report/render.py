@@ -31,10 +31,11 @@ class View:
     width: int
     height: int
 
-    def window(self, left: float, top: float, scale: float, width: int, height: int) -> View:
-        """The camera of the picture cut at pixel (left, top), the outer edge of its first pixel, and enlarged `scale` times."""
-        cx, cy = (self.princpt[0] + 0.5 - left) * scale - 0.5, (self.princpt[1] + 0.5 - top) * scale - 0.5
-        return View((self.focal[0] * scale, self.focal[1] * scale), (cx, cy), width, height)
+    def window(self, left: int, top: int, right: int, bottom: int, width: int, height: int) -> View:
+        """The camera of the picture's pixels [left, right) x [top, bottom), resized to `width` x `height`."""
+        sx, sy = width / (right - left), height / (bottom - top)
+        princpt = ((self.princpt[0] + 0.5 - left) * sx - 0.5, (self.princpt[1] + 0.5 - top) * sy - 0.5)
+        return View((self.focal[0] * sx, self.focal[1] * sy), princpt, width, height)
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,8 @@ def _shade(vertices: np.ndarray, faces: np.ndarray, face_R: np.ndarray, weights_
             normals[:, axis] += np.bincount(faces[:, corner], face_normals[:, axis], len(vertices))
     normal = (normals[faces[face_R]] * weights_R3[..., None]).sum(axis=1)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-    normal *= np.where((normal * _towards(vertices, faces, face_R)).sum(axis=1, keepdims=True) < 0, -1, 1)
+    towards_camera = -vertices[faces[face_R, 0]]
+    normal *= np.where((normal * towards_camera).sum(axis=1, keepdims=True) < 0, -1, 1)
     light = sum(np.maximum(normal @ direction, 0) * strength for direction, strength in _LIGHTS)
     return np.minimum(_AMBIENT + light, 1.1)[:, None]
 
-
-def _towards(vertices: np.ndarray, faces: np.ndarray, face_R: np.ndarray) -> np.ndarray:
-    return -vertices[faces[face_R, 0]]

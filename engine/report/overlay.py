@@ -1,0 +1,167 @@
+"""Contact sheets: for every image the photo with its keypoints, the meshes from the camera, and the meshes from the side.
+
+A mesh that fits from the camera can still lean or kneel wrongly in depth, so the side view belongs to every overlay.
+
+Shapes: V vertices, F faces, J joints; frames and pixels as in schemas/sample.py; pictures are RGB uint8.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from engine.report.render import Colour, View, composite, render_mesh, side_view
+from schemas.sample import Instance
+from schemas.skeletons import SKELETONS
+
+PALETTE: tuple[Colour, ...] = (
+    (96, 165, 250), (251, 146, 60), (74, 222, 128), (244, 114, 182), (250, 204, 21), (167, 139, 250), (45, 212, 191), (248, 113, 113),
+)
+TRUTH_COLOUR: Colour = (190, 190, 190)
+_BACKGROUND, _INK = (246, 247, 249), (31, 41, 55)
+_MAX_SIDE_VIEWS = 6
+_SIDE_DISTANCE_M = 50.0
+_OPACITY = 0.82
+
+
+@dataclass(frozen=True)
+class Person:
+    """One mesh with the camera of the stored image, and what is annotated of that person."""
+
+    vertices_V3: np.ndarray
+    focal: tuple[float, float]
+    princpt: tuple[float, float]
+    instance: Instance
+    truth_V3: np.ndarray | None = None
+    """The true mesh, drawn in grey beside the prediction's side view."""
+
+    @property
+    def depth_per_focal(self) -> float:
+        """Depth as all persons of one photograph share it: virtual cameras differ a crop, depth over focal length does not."""
+        return float(np.median(self.vertices_V3[:, 2])) / float(np.mean(self.focal))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of a contact sheet."""
+
+    image_HW3: np.ndarray
+    persons: list[Person]
+    caption: list[str] = field(default_factory=list)
+
+
+def contact_sheet(figures: list[Figure], faces_F3: np.ndarray, columns: int = 2, tile: int = 260) -> np.ndarray:
+    """All figures in a grid, each photo | from the camera | from the side, with its caption below. ValueError without figures."""
+    if not figures:
+        raise ValueError("a contact sheet needs at least one figure")
+    cells = [_cell(figure, faces_F3, tile) for figure in figures]
+    columns = min(columns, len(cells))
+    blank = np.full_like(cells[0], 255)
+    cells += [blank] * (-len(cells) % columns)
+    return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
+
+
+def photo_and_overlay(figure: Figure, faces_F3: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the photo around its persons, with keypoints drawn, and the same part with all meshes, far ones first."""
+    box = _window(figure, width / height)
+    photo = _cut(figure.image_HW3, box, width, height)
+    overlay = photo.copy()
+    order = sorted(range(len(figure.persons)), key=lambda i: -figure.persons[i].depth_per_focal)
+    for i in order:
+        person = figure.persons[i]
+        h, w = figure.image_HW3.shape[:2]
+        view = View(person.focal, person.princpt, w, h).window(*box, width, height)
+        overlay = composite(overlay, render_mesh(person.vertices_V3, faces_F3, view, PALETTE[i % len(PALETTE)]), _OPACITY)
+    for i, person in enumerate(figure.persons):
+        _draw_keypoints(photo, person.instance, box, PALETTE[i % len(PALETTE)])
+    return photo, overlay
+
+
+def side_views(figure: Figure, faces_F3: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Every person as seen from its right in the picture, all at one scale, on plain ground; truth in grey behind its prediction."""
+    bodies = []
+    for i, person in enumerate(figure.persons[:_MAX_SIDE_VIEWS]):
+        bodies.append((person.vertices_V3, PALETTE[i % len(PALETTE)]))
+        if person.truth_V3 is not None:
+            bodies.append((person.truth_V3, TRUTH_COLOUR))
+    ground = np.full((height, width, 3), _BACKGROUND, np.uint8)
+    if not bodies:
+        return ground
+    turned = [side_view(vertices) for vertices, _ in bodies]
+    middles = [(v.min(axis=0) + v.max(axis=0)) / 2 for v in turned]
+    extents = [v.max(axis=0) - v.min(axis=0) for v in turned]
+    pixels_per_m = min(0.94 * height / max(e[1] for e in extents), 0.94 * width / sum(e[0] for e in extents))
+    slack = width - pixels_per_m * sum(e[0] for e in extents)
+    left = 0.0
+    for vertices, middle, extent, (_, colour) in zip(turned, middles, extents, bodies, strict=True):
+        slot = pixels_per_m * extent[0] + slack / len(bodies)
+        focal = pixels_per_m * _SIDE_DISTANCE_M
+        view = View((focal, focal), (left + slot / 2 - 0.5, height / 2 - 0.5), width, height)
+        ground = composite(ground, render_mesh(vertices - middle + [0, 0, _SIDE_DISTANCE_M], faces_F3, view, colour))
+        left += slot
+    return ground
+
+
+def encode_jpeg(image_HW3: np.ndarray, quality: int = 88) -> bytes:
+    """JPEG bytes of an RGB picture."""
+    buffer = io.BytesIO()
+    Image.fromarray(image_HW3).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _cell(figure: Figure, faces: np.ndarray, tile: int) -> np.ndarray:
+    photo, overlay = photo_and_overlay(figure, faces, tile, tile)
+    strip = np.hstack([photo, overlay, side_views(figure, faces, tile, tile)])
+    font = ImageFont.load_default(size=13)
+    below = Image.new("RGB", (strip.shape[1], 6 + 17 * max(len(figure.caption), 1)), (255, 255, 255))
+    draw = ImageDraw.Draw(below)
+    for row, line in enumerate(figure.caption):
+        draw.text((4, 2 + 17 * row), _fitted(line, font, strip.shape[1] - 8), fill=_INK, font=font)
+    return np.pad(np.vstack([strip, np.asarray(below)]), ((6, 0), (6, 6), (0, 0)), constant_values=255)
+
+
+def _fitted(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    while font.getlength(line) > width:
+        line = line[:-4] + "..."
+    return line
+
+
+def _window(figure: Figure, aspect: float) -> tuple[int, int, int, int]:
+    """Pixel range around the annotated boxes with a margin, of the wanted aspect (width over height); may leave the image."""
+    height, width = figure.image_HW3.shape[:2]
+    boxes = np.array([p.instance.bbox_xywh for p in figure.persons] or [(0, 0, width, height)])
+    low, high = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+    centre, size = (low + high) / 2, np.maximum((high - low) * 1.3, 8)
+    size = np.maximum(size, (size[1] * aspect, size[0] / aspect))
+    size = np.ceil(size)
+    room = np.array((width, height)) - size
+    corner = np.floor(centre - size / 2)
+    corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), corner)
+    left, top, right, bottom = (int(c) for c in (*corner, *(corner + size)))
+    return left, top, right, bottom
+
+
+def _cut(image: np.ndarray, box: tuple[int, int, int, int], width: int, height: int) -> np.ndarray:
+    left, top, right, bottom = box
+    h, w = image.shape[:2]
+    inside = image[max(top, 0) : min(bottom, h), max(left, 0) : min(right, w)]
+    padding = (max(-top, 0), max(bottom - h, 0), max(-left, 0), max(right - w, 0))
+    padded = cv2.copyMakeBorder(inside, *padding, cv2.BORDER_CONSTANT, value=_BACKGROUND)
+    return cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA if right - left > width else cv2.INTER_LINEAR)
+
+
+def _draw_keypoints(photo: np.ndarray, instance: Instance, box: tuple[int, int, int, int], colour: Colour) -> None:
+    left, top, right, bottom = box
+    scale = np.array([photo.shape[1] / (right - left), photo.shape[0] / (bottom - top)])
+    pixels = (np.asarray(instance.joints_img) + 0.5 - (left, top)) * scale - 0.5
+    points = [tuple(round(float(c)) for c in np.clip(p, -1e4, 1e4)) for p in pixels]
+    for a, b in SKELETONS[instance.skeleton].bone_indices:
+        if instance.joints_valid[a] and instance.joints_valid[b]:
+            cv2.line(photo, points[a], points[b], colour, 1, cv2.LINE_AA)
+    for point, valid in zip(points, instance.joints_valid, strict=True):
+        if valid:
+            cv2.circle(photo, point, 2, colour, -1, cv2.LINE_AA)
