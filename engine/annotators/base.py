@@ -1,0 +1,74 @@
+"""What an annotator is: a thing that turns person crops into SMPL parameters in the crop's virtual camera.
+
+The fan-out knows annotators through this interface alone. `AnnotatorIdentity` is what a plan needs to know of one, and it is
+read without loading a network, so that a finished job submitted again costs no more than a few small reads.
+
+Shape suffixes: N crops, H and W of a crop, 3 colour channels (RGB).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from engine.body.smpl import Body
+
+LATENT_SIZE = 32
+
+
+@dataclass(frozen=True)
+class AnnotatorIdentity:
+    """Everything of an annotator that decides its output, by digest.
+
+    `location` is the immutable URL the workers load it from (a checkpoint, never a pointer that moves). `body_name` is 'open' or
+    'smpl'. `lineage` maps what it was made from (training sets, config) to digests.
+    """
+
+    name: str
+    digest: str
+    body_name: str
+    body_digest: str
+    prior_digest: str | None
+    location: str = ""
+    lineage: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """SMPL parameters of N crops, float32, in the camera frame of the crop's virtual camera (x right, y down, z forward).
+
+    pose_N72: axis-angle, rad, root first. betas_N10. cam_transl_N3: added to the posed vertices, m.
+    latent_N32: pose-prior latent, NaN where the annotator has none.
+    """
+
+    pose_N72: np.ndarray
+    betas_N10: np.ndarray
+    cam_transl_N3: np.ndarray
+    latent_N32: np.ndarray
+
+
+class Annotator(Protocol):
+    """Predicts every person of a batch of crops. Same crops in the same order give the same bytes."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything that decides the output."""
+
+    @property
+    def crop_hw(self) -> tuple[int, int]:
+        """Height and width of the crops it wants, px."""
+
+    @property
+    def body(self) -> Body:
+        """The body its parameters belong to."""
+
+    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+        """Parameters of uint8 RGB crops."""
+
+
+def no_latent(n: int) -> np.ndarray:
+    """Latents (N,32) of an annotator without a pose prior: all NaN."""
+    return np.full((n, LATENT_SIZE), np.nan, np.float32)

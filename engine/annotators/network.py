@@ -1,0 +1,76 @@
+"""f as an annotator: a training checkpoint that predicts crops.
+
+Everything that decides its output comes from the checkpoint: crop size, pixel statistics, body, prior. float32 throughout.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from engine.annotators.base import AnnotatorIdentity, Prediction, no_latent
+from engine.body.smpl import Body
+from engine.training.checkpoint import LoadedNetwork, load_network, open_checkpoint
+
+
+class NetworkAnnotator:
+    """Predicts with a trained Pose2Pose. Build it with `from_checkpoint`."""
+
+    def __init__(self, network: LoadedNetwork, device: str) -> None:
+        self._network = network
+        self._device = torch.device(device)
+
+    @classmethod
+    def from_checkpoint(cls, url: str, device: str = "auto") -> NetworkAnnotator:
+        """The network of a run directory (its last checkpoint) or of one checkpoint. `device`: 'auto', 'cpu' or 'cuda'.
+
+        Raises MissingInput, CheckpointMismatch, StorageError or UnsafeInput as `load_network` does.
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(load_network(url, device), device)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the weights' file."""
+        return self._network.digest
+
+    @property
+    def crop_hw(self) -> tuple[int, int]:
+        return self._network.model.config.input_hw
+
+    @property
+    def body(self) -> Body:
+        return self._network.body
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """What the network was trained from: name -> digest."""
+        return _lineage(self._network.manifest.config_digest, self._network.manifest.training_sets)
+
+    @torch.inference_mode()
+    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+        """Parameters of uint8 RGB crops (N,H,W,3), see Prediction."""
+        images_N3HW = torch.from_numpy(np.ascontiguousarray(crops_NHW3.transpose(0, 3, 1, 2))).to(self._device)
+        out = self._network.model(images_N3HW)
+        numbers = (x.float().cpu().numpy() for x in (out.pose_B72, out.betas_B10, out.cam_transl_B3))
+        return Prediction(*numbers, no_latent(len(crops_NHW3)) if out.latent_B32 is None else out.latent_B32.float().cpu().numpy())
+
+
+def read_identity(url: str) -> AnnotatorIdentity:
+    """What a plan needs to know of a checkpoint, from its manifest alone; `location` is the checkpoint itself, not the run."""
+    checkpoint = open_checkpoint(url)
+    m = checkpoint.manifest
+    return AnnotatorIdentity(
+        name="pose2pose",
+        digest=m.files["model.pt"].sha256,
+        body_name=m.body.name,
+        body_digest=m.body.digest,
+        prior_digest=m.prior.digest if m.prior else None,
+        location=checkpoint.store.url,
+        lineage=_lineage(m.config_digest, m.training_sets),
+    )
+
+
+def _lineage(config_digest: str, training_sets: dict[str, str]) -> dict[str, str]:
+    return {"config": config_digest} | {f"trained_on.{name}": digest for name, digest in training_sets.items()}

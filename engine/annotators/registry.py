@@ -1,0 +1,22 @@
+"""Annotators by name or checkpoint: what a plan needs to know of one now, and how a worker builds it later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from engine.annotators.base import Annotator, AnnotatorIdentity
+from engine.annotators.mean_pose import NAME as MEAN_POSE
+from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
+from engine.annotators.network import NetworkAnnotator, read_identity
+
+
+def resolve_annotator(annotator: str, mean_pose: MeanPoseConfig, device: str) -> tuple[AnnotatorIdentity, Callable[[], Annotator]]:
+    """Identity and picklable factory of an annotator: 'mean_pose', or the URL of a run or checkpoint.
+
+    A run's URL is resolved to its last checkpoint here, once, so every worker loads the same one. MissingInput when it is not there.
+    """
+    if annotator == MEAN_POSE:
+        return MeanPoseAnnotator(mean_pose).identity(), partial(MeanPoseAnnotator, mean_pose)
+    identity = read_identity(annotator)
+    return identity, partial(NetworkAnnotator.from_checkpoint, identity.location, device)

@@ -1,0 +1,79 @@
+"""What an annotation job will do, decided before it does it. Pure: manifests and digests in, a plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import torch
+
+from engine.annotators.base import AnnotatorIdentity
+from engine.annotators.rows import ROWS_VERSION, SCORE_SCALE, VISIBLE_THRESHOLD
+from engine.storage import join
+from schemas.manifests import AnnotationPlan, ReleaseManifest, ShardPlan, ShardSetManifest
+from schemas.pseudo_gt import FORMAT_VERSION
+from schemas.records import canonical_json, sha256_hex
+
+
+def plan_annotation(
+    shard_set: ShardSetManifest, shard_set_digest: str, url: str, annotator: AnnotatorIdentity, batch_size: int, threads: int, device: str
+) -> AnnotationPlan:
+    """The plan of annotating every shard of a shard set.
+
+    Its digest changes with anything that may change a byte of the output (device and threads among them, because sums in
+    another order differ in the last bit), and with nothing else.
+    """
+    return AnnotationPlan(
+        dataset=shard_set.dataset,
+        split=shard_set.split,
+        shard_set_digest=shard_set_digest,
+        annotator=annotator.name,
+        annotator_digest=annotator.digest,
+        body_digest=annotator.body_digest,
+        prior_digest=annotator.prior_digest,
+        settings={
+            "batch_size": batch_size,
+            "device": device,
+            "threads": threads,
+            "format_version": FORMAT_VERSION,
+            "rows_version": ROWS_VERSION,
+            "score_scale": SCORE_SCALE,
+            "torch": torch.__version__,
+            "visible_threshold": VISIBLE_THRESHOLD,
+        },
+        shards=tuple(
+            ShardPlan(index=i, url=join(url, entry.path), sha256=entry.sha256, size_bytes=entry.size_bytes, samples=entry.samples, instances=entry.instances)
+            for i, entry in enumerate(shard_set.shards)
+        ),
+    )
+
+
+def pending_shards(plan: AnnotationPlan, committed: Container[int]) -> list[ShardPlan]:
+    """Shards that are still to do."""
+    return [shard for shard in plan.shards if shard.index not in committed]
+
+
+def lineage(plan: AnnotationPlan, shard_set: ShardSetManifest, annotator: AnnotatorIdentity) -> dict[str, str]:
+    """What a release of this plan is made from: name -> digest, up to the raw dataset."""
+    own = {
+        "shard_set": plan.shard_set_digest,
+        "raw": shard_set.raw_digest,
+        "annotator": plan.annotator_digest,
+        "body": plan.body_digest,
+        "config": sha256_hex(canonical_json(plan.settings)),
+    }
+    if plan.prior_digest is not None:
+        own["prior"] = plan.prior_digest
+    return {f"annotator.{name}": digest for name, digest in annotator.lineage.items()} | own
+
+
+def is_finished(plan: AnnotationPlan, head: ReleaseManifest | None, set_aside: Container[str]) -> bool:
+    """Whether HEAD already is the whole of this plan, with no shard set aside for one of these reasons."""
+    if head is None or head.plan_digest != plan.digest():
+        return False
+    return not any(reason in set_aside for reason in head.quarantined)
+
+
+def describe(plan: AnnotationPlan) -> str:
+    """One line for people: digest and counts."""
+    samples, instances = (sum(getattr(s, name) for s in plan.shards) for name in ("samples", "instances"))
+    return f"plan {plan.digest()}: {plan.dataset}/{plan.split} by {plan.annotator}: {len(plan.shards)} shards, {samples} images, {instances} persons"

@@ -1,0 +1,186 @@
+"""The annotation job: plan, fan the shards out over Ray Data, publish the release.
+
+The driver holds no state that matters. Whatever dies, submitting the same config again lists what is committed, does the
+rest and ends at the same release; when nothing is left it starts neither Ray nor a network.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+
+import ray
+from pydantic import Field
+from ray.data import ActorPoolStrategy, DataContext
+
+from engine.annotators.base import Annotator
+from engine.annotators.mean_pose import MeanPoseConfig
+from engine.annotators.registry import resolve_annotator
+from engine.config import Config
+from engine.errors import EngineError, ShardCorrupt
+from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardResult, ShardWorker, WorkerSpec
+from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
+from engine.fanout.progress import Progress
+from engine.releases.commit import draft_release, load_commits, make_commit, publish, save_plan
+from engine.releases.store import object_key, read_head, read_manifest
+from engine.releases.tables import encode
+from engine.shards.reader import open_shard_set
+from engine.storage import Store
+from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardCommit, ShardPlan
+from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
+
+_CALLS_PER_WORKER = 2
+"""One shard in the network, one being fetched or written."""
+
+
+class PoolConfig(Config):
+    """The pool of annotating workers; it grows and shrinks between min_size and max_size with the work and the cluster."""
+
+    min_size: int = Field(default=1, ge=1, description="workers, at least")
+    max_size: int = Field(default=4, ge=1, description="workers, at most")
+    initial_size: int | None = Field(default=None, ge=1, description="workers at the start; null: min_size")
+    cpus: float = Field(default=1.0, gt=0, description="CPU cores a worker")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs a worker; may be a fraction")
+    max_restarts: int = Field(default=20, ge=0, description="times Ray starts a dead worker again")
+
+
+class AnnotateConfig(Config):
+    """Annotate a shard set into a release."""
+
+    shard_set: str = Field(description="URL of the shard set, the folder that holds its manifest.json")
+    annotator: str = Field(description="URL of a training run or checkpoint of f, or 'mean_pose', the baseline")
+    out: str = Field(description="URL of the release store; many releases share one")
+    name: str = Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$", description="name of the release")
+    batch_size: int = Field(default=64, ge=1, description="persons a batch; batches never cross shards")
+    threads: int = Field(default=1, ge=1, description="threads a worker computes and decodes with")
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$", description="auto: cuda where a worker has it")
+    pool: PoolConfig = Field(default=PoolConfig(), description="workers")
+    max_attempts: int = Field(default=3, ge=1, description="workers a shard may kill in one submission before it is set aside")
+    allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
+    dry_run: bool = Field(default=False, description="print the plan's digest and counts, and stop")
+    mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
+
+
+def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
+    """The finished release's manifest; None after a dry run.
+
+    Raises ShardCorrupt when shards failed and `allow_partial` is off: the other shards are committed by then, no release is
+    written. Raises EngineError when the workers could not run at all.
+    """
+    shard_set = open_shard_set(config.shard_set)
+    identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device)
+    plan = plan_annotation(shard_set.manifest, shard_set.digest, config.shard_set, identity, config.batch_size, config.threads, config.device)
+    print(f"annotate: {describe(plan)}", flush=True)
+    store = Store(config.out)
+    head = _head(store, config.name)
+    if config.dry_run:
+        done = "; HEAD is this plan, finished" if is_finished(plan, head, (CORRUPT, DIED, FAILED)) else ""
+        print(f"annotate: dry run, {len(load_commits(store, plan))} of {len(plan.shards)} shards are committed{done}", flush=True)
+        return None
+    if head is not None and is_finished(plan, head, (CORRUPT, DIED, FAILED)):
+        print(f"annotate: nothing to do: {config.name} v{head.version:04d} is this plan, finished", flush=True)
+        return head
+    save_plan(store, plan)
+    commits = load_commits(store, plan)
+    failures = _fan_out(config, plan, make_annotator, pending_shards(plan, commits))
+    if failures and not config.allow_partial:
+        raise _failure(failures, plan)
+    commits = load_commits(store, plan)
+    commits |= {f.index: _set_aside(store, plan, f) for f in failures if f.index not in commits}
+    draft = draft_release(config.name, plan, commits, identity.body_name, lineage(plan, shard_set.manifest, identity))
+    release = publish(store, draft)
+    m = release.manifest
+    print(f"annotate: {m.name} v{m.version:04d}: {m.annotated} of {m.planned} persons annotated, quarantined {m.quarantined or 'none'}", flush=True)
+    print(f"annotate: {release.where}, digest {release.digest}", flush=True)
+    return m
+
+
+def _head(store: Store, name: str) -> ReleaseManifest | None:
+    _, pointer = read_head(store, name)
+    return None if pointer is None else read_manifest(store, name, pointer.version)
+
+
+def _fan_out(config: AnnotateConfig, plan: AnnotationPlan, make_annotator: Callable[[], Annotator], pending: list[ShardPlan]) -> list[ShardResult]:
+    """Annotate the pending shards; the results that are failures."""
+    if not pending:
+        return []
+    spec = WorkerSpec(plan, config.shard_set, config.out, make_annotator, config.batch_size, config.threads, uuid.uuid4().hex, config.max_attempts)
+    progress = Progress(len(pending), sum(s.instances for s in pending), already=len(plan.shards) - len(pending))
+    failures = []
+    for result in _results(config, spec, pending):
+        progress.add(result)
+        if result.failure:
+            failures.append(result)
+    return sorted(failures, key=lambda f: f.index)
+
+
+def _results(config: AnnotateConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> Iterator[ShardResult]:
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(logging_level=logging.WARNING)
+    DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    pool = config.pool
+    low, high = min(pool.min_size, len(pending)), min(max(pool.max_size, pool.min_size), len(pending))
+    work = ray.data.from_items([{"index": shard.index} for shard in pending], override_num_blocks=len(pending)).map_batches(
+        ShardWorker,
+        fn_constructor_args=(spec,),
+        batch_size=1,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus or None,
+        compute=ActorPoolStrategy(
+            min_size=low,
+            max_size=high,
+            initial_size=min(max(pool.initial_size or low, low), high),
+            max_concurrent_calls_per_actor=_CALLS_PER_WORKER,
+            enable_true_multi_threading=True,
+        ),
+        max_restarts=pool.max_restarts,
+        max_task_retries=config.max_attempts * _CALLS_PER_WORKER * 2,
+    )
+    try:
+        for row in work.iter_rows():
+            quarantined = {reason: n for reason, n in row.pop("quarantined").items() if n}
+            yield ShardResult(quarantined=quarantined, **row)
+    except ray.exceptions.RayError as error:
+        raise EngineError(f"the workers stopped: {_first_cause(error)}; what is committed stays, submit the job again to go on") from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _first_cause(error: BaseException) -> str:
+    cause = getattr(error, "cause", None) or error.__cause__ or error
+    text = [line for line in str(cause).strip().splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {text[-1] if text else ''}"
+
+
+def _failure(failures: list[ShardResult], plan: AnnotationPlan) -> EngineError:
+    kind = ShardCorrupt if any(f.failure == CORRUPT for f in failures) else EngineError
+    listed = "; ".join(f"shard {f.index} ({f.failure}): {f.message}" for f in failures[:5])
+    return kind(
+        f"{len(failures)} of {len(plan.shards)} shards failed, the others are committed; no release was written. "
+        f"Repair them and submit again, or set allow_partial to quarantine their persons. {listed}"
+    )
+
+
+def _set_aside(store: Store, plan: AnnotationPlan, failure: ShardResult) -> ShardCommit:
+    """The record of a shard that failed: no rows, all its persons quarantined. It goes into the release, not among the commits."""
+    shard = plan.shards[failure.index]
+    data = encode(PSEUDO_GT_SCHEMA.empty_table())
+    row = QuarantineRow(
+        dataset=plan.dataset, key=f"shard-{shard.index:06d}", reason=failure.failure, message=_stable(failure), instances=shard.instances
+    )
+    commit = make_commit(plan.digest(), shard, data, 0, (row,))
+    store.create_same(object_key(commit.sha256), data)
+    return commit
+
+
+def _stable(failure: ShardResult) -> str:
+    """What a release may say of a failure: no paths or traces that differ between two runs."""
+    return {
+        CORRUPT: "the image shard's bytes are not those of its manifest",
+        DIED: "workers died while annotating the image shard",
+        FAILED: "the image shard could not be annotated",
+    }[failure.failure]

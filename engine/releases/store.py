@@ -1,0 +1,161 @@
+"""Where releases live below one root URL, and how they are opened and read.
+
+    objects/<aa>/<sha256>.parquet             pseudo-GT shards, content-addressed
+    runs/<plan digest>/plan.json              the work, without URLs
+    runs/<plan digest>/shards/000000.json     one ShardCommit a finished shard
+    releases/<name>/v0001/manifest.json       with quarantine.parquet and README.md
+    releases/<name>/HEAD                      the only object that ever changes
+
+docs/FORMAT.md tells a reader without this code the same.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.errors import MissingInput, ReleaseError, StorageError
+from engine.storage import Store, join
+from schemas.manifests import QuarantineRow, ReleaseManifest, ReleasePointer, ShardCommit
+from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
+
+READ_THREADS = 16
+
+
+def object_key(sha256: str) -> str:
+    return f"objects/{sha256[:2]}/{sha256}.parquet"
+
+
+def plan_key(plan_digest: str) -> str:
+    return f"runs/{plan_digest}/plan.json"
+
+
+def commits_prefix(plan_digest: str) -> str:
+    return f"runs/{plan_digest}/shards"
+
+
+def commit_key(plan_digest: str, index: int) -> str:
+    return f"{commits_prefix(plan_digest)}/{index:06d}.json"
+
+
+def version_prefix(name: str, version: int) -> str:
+    return f"releases/{name}/v{version:04d}"
+
+
+def head_key(name: str) -> str:
+    return f"releases/{name}/HEAD"
+
+
+@dataclass(frozen=True)
+class Release:
+    """One version of a release, read-only. Every byte read is checked against its digest."""
+
+    store: Store
+    manifest: ReleaseManifest
+    digest: str
+
+    @cached_property
+    def _by_source(self) -> dict[str, ShardCommit]:
+        return {shard.source_sha256: shard for shard in self.manifest.shards}
+
+    def commit(self, source_sha256: str) -> ShardCommit:
+        """The commit record of one image shard. ReleaseError when the release was not made from it."""
+        try:
+            return self._by_source[source_sha256]
+        except KeyError:
+            raise ReleaseError(
+                f"{self.where}: no pseudo-GT for the image shard {source_sha256}; "
+                f"the release was made from the shard set {self.manifest.lineage.get('shard_set')}, so use that one"
+            ) from None
+
+    def rows(self, source_sha256: str) -> pa.Table:
+        """Pseudo-GT rows of one image shard (PSEUDO_GT_SCHEMA). ReleaseError when the shard is unknown or its rows are damaged."""
+        return read_rows(self.store, self.commit(source_sha256))
+
+    def table(self) -> pa.Table:
+        """All rows, in the order of the shards."""
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            tables = list(pool.map(lambda shard: read_rows(self.store, shard), self.manifest.shards))
+        return pa.concat_tables(tables) if tables else PSEUDO_GT_SCHEMA.empty_table()
+
+    def quarantine(self) -> list[QuarantineRow]:
+        """What could not be annotated, each with a reason."""
+        return [row for shard in self.manifest.shards for row in shard.quarantine]
+
+    @property
+    def where(self) -> str:
+        return join(self.store.url, version_prefix(self.manifest.name, self.manifest.version))
+
+
+def read_rows(store: Store, shard: ShardCommit) -> pa.Table:
+    """The rows a commit names. ReleaseError when the object is missing or not what the commit says."""
+    where = join(store.url, object_key(shard.sha256))
+    try:
+        table = pq.read_table(io.BytesIO(store.get_checked(object_key(shard.sha256), shard.sha256)))
+    except (StorageError, MissingInput, pa.ArrowInvalid) as error:
+        raise ReleaseError(f"pseudo-GT of shard {shard.index}: {error}") from None
+    if not table.schema.equals(PSEUDO_GT_SCHEMA) or table.num_rows != shard.annotated:
+        raise ReleaseError(f"{where}: expected {shard.annotated} rows of the pseudo-GT schema, found {table.num_rows} rows of {table.schema.names}")
+    return table
+
+
+def open_release(root_url: str, name: str, version: int | None = None) -> Release:
+    """A release by name, at HEAD or at a version.
+
+    Raises ReleaseError when there is none, or when HEAD's digest is not that of the manifest it points to.
+    """
+    store = Store(root_url)
+    _, pointer = read_head(store, name)
+    if pointer is None and version is None:
+        known = ", ".join(release_names(store)) or "none"
+        raise ReleaseError(f"{root_url}: no release {name!r} (releases there: {known}); jobs/annotate.py makes one")
+    manifest = read_manifest(store, name, pointer.version if version is None else version)
+    release = Release(store, manifest, manifest.digest())
+    if pointer is not None and pointer.version == manifest.version and pointer.release_digest != release.digest:
+        raise ReleaseError(
+            f"{release.where}/manifest.json: HEAD expects the digest {pointer.release_digest}, found {release.digest}; the manifest was edited or replaced"
+        )
+    return release
+
+
+def read_head(store: Store, name: str) -> tuple[bytes | None, ReleasePointer | None]:
+    """HEAD of a release name as bytes and as pointer, both of one read; None before its first release."""
+    try:
+        data = store.get(head_key(name))
+        return data, ReleasePointer.from_bytes(data)
+    except MissingInput:
+        return None, None
+    except ValueError as error:
+        raise ReleaseError(f"{join(store.url, head_key(name))}: not a release pointer: {error}") from None
+
+
+def read_manifest(store: Store, name: str, version: int) -> ReleaseManifest:
+    """The manifest of one version. ReleaseError when it is missing, unreadable, or speaks of another release."""
+    key = f"{version_prefix(name, version)}/manifest.json"
+    try:
+        manifest = ReleaseManifest.from_bytes(store.get(key))
+    except MissingInput:
+        there = ", ".join(str(v) for v in release_versions(store, name)) or "none"
+        raise ReleaseError(f"{store.url}: release {name!r} has no version {version} (versions there: {there})") from None
+    except ValueError as error:
+        raise ReleaseError(f"{join(store.url, key)}: not a release manifest: {error}") from None
+    if (manifest.name, manifest.version) != (name, version):
+        raise ReleaseError(f"{join(store.url, key)}: says it is {manifest.name!r} version {manifest.version}; it was moved or edited")
+    return manifest
+
+
+def release_versions(store: Store, name: str) -> list[int]:
+    """Versions of a release name that have a manifest, ascending."""
+    found = (re.fullmatch(rf"releases/{re.escape(name)}/v(\d+)/manifest\.json", key) for key in store.list(f"releases/{name}"))
+    return sorted(int(match.group(1)) for match in found if match)
+
+
+def release_names(store: Store) -> list[str]:
+    """Names below a root that have a HEAD."""
+    return sorted(key.split("/")[1] for key in store.list("releases") if key.endswith("/HEAD"))
