@@ -33,7 +33,7 @@ def evaluate_release(release: Release, truth: pa.Table, body: Body) -> PseudoGtR
     found = np.array([places.get(person, -1) for person in rows["annotation_id"].to_pylist()], np.int64)
     joined = np.flatnonzero(found >= 0)
     if not len(joined):
-        raise ReleaseError(f"{name}: none of its {len(rows)} annotation ids is among the truth's {len(truth)}; give the truth of its own images")
+        raise ReleaseError(f"{name}: none of its {len(rows)} persons is among the truth's {len(truth)}; give its own images' truth")
     mine, true = (_parameters(rows), joined), (_parameters(truth), found[joined])
     errors = PersonErrors.joined([_score(mine, true, slice(i, i + _BATCH), body) for i in range(0, len(joined), _BATCH)])
     score = rows["score"].to_numpy()[joined]

@@ -46,8 +46,8 @@ def notes(results: Results) -> list[str]:
     if results.baseline:
         b = results.baseline
         lines.append(
-            f"The same answer for everybody, from {b.averaged_persons} training persons: PA-MPJPE {b.mean_pose.pa_mpjpe_mm:.1f} as mean pose, "
-            f"{b.mean_skeleton.pa_mpjpe_mm:.1f} as mean skeleton; the lower is the baseline."
+            f"The same answer for everybody, from {b.averaged_persons} training persons: PA-MPJPE {b.mean_pose.pa_mpjpe_mm:.1f} as "
+            f"mean pose, {b.mean_skeleton.pa_mpjpe_mm:.1f} as mean skeleton; the lower is the baseline."
         )
     if results.pseudo_gt:
         p = results.pseudo_gt

@@ -1,0 +1,170 @@
+"""One evaluation: networks on a test set, the baseline they have to beat, a release against its truth -> results.json.
+
+`results.json` is written last, so a folder without it holds nothing finished. Submitted again with the same inputs it is
+read, not computed; with other inputs it is refused, because results that are quoted somewhere must not change.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, field_validator
+from rich.console import Console
+
+from engine.annotators.network import NetworkAnnotator
+from engine.body.smpl import Body, BodyConfig, load_body
+from engine.config import Config
+from engine.errors import CheckpointMismatch, CommitConflict, StorageError
+from engine.evaluation.mean_pose import evaluate_mean_person, mean_person
+from engine.evaluation.protocol_3dpw import Evaluation, evaluate_annotator
+from engine.evaluation.pseudo_gt import evaluate_release, read_truth
+from engine.evaluation.results import NetworkResult, Results
+from engine.evaluation.tables import print_results
+from engine.loading.decode import Decoder
+from engine.releases.store import open_release
+from engine.shards.reader import ShardSet, open_shard_set
+from engine.storage import Store
+from schemas.records import canonical_json, sha256_hex
+
+RESULTS_KEY = "results.json"
+_PROTOCOL_VERSION = 1
+
+
+class NamedNetwork(Config):
+    """A network to evaluate."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_\-]{1,60}$", description="what the table calls it")
+    checkpoint: str = Field(description="URL of a run directory (its LATEST) or of one checkpoint")
+
+
+class ReleaseTruth(Config):
+    """A release, and the truth of the world its images are from."""
+
+    root: str = Field(description="URL of the release store")
+    name: str = Field(description="release name")
+    version: int | None = Field(None, description="release version; null: HEAD")
+    truth: str = Field(description="URL of the truth: Parquet with annotation_id, pose (72, rad), betas (10)")
+
+
+class EvaluateConfig(Config):
+    """What to evaluate, on what, and where the results go."""
+
+    out: str = Field(description="URL of the folder for results.json and predictions/")
+    networks: tuple[NamedNetwork, ...] = Field(description="networks to evaluate")
+    test_set: str = Field(description="URL of the test shard set; its persons need SMPL parameters")
+    mean_pose_from: tuple[str, ...] = Field((), description="URLs of training shard sets whose mean is the baseline; empty: no baseline")
+    mean_pose_persons: int = Field(20_000, ge=1, description="at most about this many training persons are averaged")
+    release: ReleaseTruth | None = Field(None, description="a release to compare with its truth; null: none")
+    body: BodyConfig = Field(default=BodyConfig(), description="body of the test set's truth, with its genders, and of the networks")
+    batch_size: int = Field(64, ge=1, description="persons a batch")
+    device: str = Field("cpu", description="torch device of the networks")
+    decode_threads: int = Field(1, ge=1, description="threads that decode images")
+
+    @field_validator("networks")
+    @classmethod
+    def _names_differ(cls, networks: tuple[NamedNetwork, ...]) -> tuple[NamedNetwork, ...]:
+        names = [n.name for n in networks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two networks have one name: {sorted(names)}")
+        return networks
+
+
+def evaluate(config: EvaluateConfig, console: Console | None = None) -> Results:
+    """Evaluate everything, write `<out>/results.json` and `<out>/predictions/<name>.parquet`, print the table.
+
+    Raises CommitConflict if `out` holds the results of other inputs, and what opening the inputs raises.
+    """
+    console, store, body = console or Console(), Store(config.out), load_body(config.body)
+    test_set = open_shard_set(config.test_set)
+    training_sets = [open_shard_set(url) for url in config.mean_pose_from]
+    networks = {n.name: _load(n, config.device, body) for n in config.networks}
+    release = open_release(config.release.root, config.release.name, config.release.version) if config.release else None
+    truth_bytes = _read(config.release.truth) if config.release else b""
+
+    inputs = {"body": body.digest, "test_set": test_set.digest, "settings": _settings_digest(config)}
+    inputs |= {f"network {name}": annotator.digest for name, annotator in networks.items()}
+    inputs |= {f"training set {_title(s)}": s.digest for s in training_sets}
+    if release:
+        inputs |= {"release": release.digest, "truth": sha256_hex(truth_bytes)}
+
+    if store.exists(RESULTS_KEY):
+        results = _same_inputs(read_results(config.out), inputs, config.out)
+        console.print(f"{config.out}: these inputs were evaluated before; nothing to do", highlight=False, markup=False)
+    else:
+        decoder = Decoder(threads=config.decode_threads)
+        found = []
+        for name, annotator in networks.items():
+            console.print(f"{name}: predicting {test_set.manifest.instances} persons of {_title(test_set)}", highlight=False, markup=False)
+            evaluation = evaluate_annotator(annotator, test_set, body, decoder, config.batch_size)
+            found.append(_network_result(name, annotator, evaluation, store))
+        mean = mean_person(training_sets, body, config.mean_pose_persons) if training_sets else None
+        baseline = evaluate_mean_person(mean, test_set, body) if mean else None
+        pseudo_gt = evaluate_release(release, read_truth(truth_bytes, config.release.truth), body) if release else None
+        results = Results(
+            test_set=_title(test_set), body=body.name, inputs=inputs, networks=tuple(found), baseline=baseline, pseudo_gt=pseudo_gt
+        )
+        store.create(RESULTS_KEY, results.to_bytes())
+    print_results(results, console)
+    return results
+
+
+def read_results(out: str) -> Results:
+    """The results in a folder. MissingInput if there are none, StorageError if they cannot be read."""
+    try:
+        return Results.from_bytes(Store(out).get(RESULTS_KEY))
+    except ValueError as error:
+        raise StorageError(f"{out}/{RESULTS_KEY}: not results of this version: {error}; evaluate into another folder") from None
+
+
+def read_predictions(out: str, network: NetworkResult) -> pa.Table:
+    """The predictions of one network (PREDICTIONS_SCHEMA), checked against their digest."""
+    return pq.read_table(io.BytesIO(Store(out).get_checked(network.predictions_path, network.predictions_sha256)))
+
+
+def _load(network: NamedNetwork, device: str, body: Body) -> NetworkAnnotator:
+    annotator = NetworkAnnotator.from_checkpoint(network.checkpoint, device)
+    if annotator.body.digest != body.digest:
+        raise CheckpointMismatch(
+            f"network {network.name} ({network.checkpoint}): trained with body {annotator.body.name!r} {annotator.body.digest[:12]}, "
+            f"but the truth is of body {body.name!r} {body.digest[:12]}; set `body` to the one it was trained with"
+        )
+    return annotator
+
+
+def _network_result(name: str, annotator: NetworkAnnotator, evaluation: Evaluation, store: Store) -> NetworkResult:
+    buffer = io.BytesIO()
+    pq.write_table(evaluation.predictions, buffer, compression="zstd")
+    key, data = f"predictions/{name}.parquet", buffer.getvalue()
+    if store.exists(key):
+        store.delete(key)  # of a run that was interrupted before its results.json
+    store.create(key, data)
+    sequences = np.array(evaluation.sequences)
+    return NetworkResult(
+        name=name, digest=annotator.digest, lineage=dict(annotator.lineage), errors=evaluation.errors.summary(),
+        sequences={s: evaluation.errors.summary(sequences == s) for s in sorted(set(evaluation.sequences))},
+        left_out=evaluation.left_out, predictions_path=key, predictions_sha256=sha256_hex(data),
+    )
+
+
+def _same_inputs(found: Results, inputs: dict[str, str], out: str) -> Results:
+    differing = sorted(k for k in found.inputs.keys() | inputs.keys() if found.inputs.get(k) != inputs.get(k))
+    if differing:
+        what = ", ".join(differing)
+        raise CommitConflict(f"{out}/{RESULTS_KEY}: holds results of other inputs (these differ: {what}); evaluate into another folder")
+    return found
+
+
+def _settings_digest(config: EvaluateConfig) -> str:
+    return sha256_hex(canonical_json({"protocol": _PROTOCOL_VERSION, "mean_pose_persons": config.mean_pose_persons}))
+
+
+def _title(shards: ShardSet) -> str:
+    return f"{shards.manifest.dataset}/{shards.manifest.split}"
+
+
+def _read(url: str) -> bytes:
+    folder, _, name = url.rpartition("/")
+    return Store(folder or ".").get(name)
