@@ -4,7 +4,7 @@ The open pose prior is trained on these, and the synthetic world dresses its peo
 
 A pose is drawn in anatomical angles: a mode is chosen ("sitting"), then a posture for legs, trunk and arms, then how deep
 each goes (hip, knee, ankle and spine share a depth), then noise that the two sides share in part; angles are folded
-back at the joint limits.
+back at the joint limits. A pose that puts a hand through the belly is drawn again (self_contact.py).
 
 Shapes: N poses, J = 21 body joints, 3 angles in degrees.
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.body.joint_angles import BODY_JOINTS, angles_to_pose, kind, limits_deg
 from engine.body.postures import ARMS, LEGS, MODES, NEUTRAL, NOISE, TRUNK, Limb, Mode, Moves
+from engine.body.self_contact import TOLERANCE_M, overlap_m
 
 _LEG, _ARM = ("Hip", "Knee", "Ankle", "Foot"), ("Collar", "Shoulder", "Elbow", "Wrist")
 _TRUNK = ("Torso", "Spine", "Chest", "Neck", "Head")
@@ -31,14 +32,17 @@ def sample_poses(n: int, rng: np.random.Generator, modes: tuple[str, ...] | None
     if unknown or not names:
         raise ValueError(f"pose modes {unknown or names}: expected some of {', '.join(MODES)}")
     chosen_N = rng.integers(len(names), size=n)
-    angles_NJ3 = np.empty((n, len(BODY_JOINTS), 3))
+    pose_N63 = np.empty((n, 3 * len(BODY_JOINTS)))
     for m, name in enumerate(names):
         rows = np.flatnonzero(chosen_N == m)
-        angles_NJ3[rows] = _sample_mode(MODES[name], len(rows), rng)
-    return angles_to_pose(_fold(angles_NJ3)).astype(np.float32)
+        while len(rows):  # every posture is free of contact more often than not, so this ends soon
+            pose_N63[rows] = angles_to_pose(_fold(_draw(MODES[name], len(rows), rng)))
+            rows = rows[overlap_m(pose_N63[rows]) > TOLERANCE_M]
+    return pose_N63.astype(np.float32)
 
 
-def _sample_mode(mode: Mode, n: int, rng: np.random.Generator) -> np.ndarray:
+def _draw(mode: Mode, n: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, 21, 3) angles of a mode before limits and contact are looked at."""
     angles_NJ3 = np.empty((n, len(BODY_JOINTS), 3))
     for i in range(n):
         depth = rng.random()
@@ -60,7 +64,9 @@ def _set_trunk(angles_J3: np.ndarray, name: str, depth: float, rng: np.random.Ge
         angles_J3[BODY_JOINTS.index(joint)] = _at(trunk.moves, joint, depth) + trunk.spread * noise_3 * NOISE[joint]
 
 
-def _set_limb(angles_J3: np.ndarray, joints: tuple[str, ...], limbs: tuple[Limb, Limb], depth: float, lead_left: bool, rng: np.random.Generator) -> None:
+def _set_limb(
+    angles_J3: np.ndarray, joints: tuple[str, ...], limbs: tuple[Limb, Limb], depth: float, lead_left: bool, rng: np.random.Generator
+) -> None:
     shared_K3 = rng.standard_normal((len(joints), 3))
     for side, limb, leads in (("L", limbs[0], lead_left), ("R", limbs[1], not lead_left)):
         moves = limb.lead if leads or limb.trail is None else limb.trail
