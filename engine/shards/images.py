@@ -1,0 +1,186 @@
+"""Images of raw datasets: proved decodable once, with their EXIF orientation settled, before any of them enters a shard.
+
+Decoders disagree about EXIF orientation (DALI turns the image, cv2 by flag, PIL and simplejpeg do not), so a stored image
+carries none. Which way to settle it is read from the size the annotations were made on: the turned size means that
+annotators saw the image upright, and its pixels are turned; the size of the pixels as stored means that they did not,
+and only the tag is removed, without touching a pixel. A square image, or a turn by 180 degrees or a mirroring, leaves
+no trace in the size; then `ambiguous_orientation` decides.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+from pydantic import Field
+
+from engine.config import Config
+from engine.errors import SampleRejected
+
+_ORIENTATION = 0x0112
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_MAGIC = {
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+    b"%PDF": "PDF",
+    b"<": "HTML or XML",
+}
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what shows the image upright."""
+_SWAPS_SIDES = (5, 6, 7, 8)
+
+
+class ImageConfig(Config):
+    """Which images may enter a shard."""
+
+    max_bytes: int = Field(64 << 20, ge=1, le=256 << 20, description="largest image file, bytes")
+    max_pixels: int = Field(64_000_000, ge=1, le=178_000_000, description="largest width times height, pixels")
+    ambiguous_orientation: Literal["stored", "upright"] = Field(
+        "stored",
+        description="coordinates of an image with an EXIF orientation that its annotated size does not explain: of its pixels as stored "
+        "(what the field's loaders assume, as they ignore EXIF), or of the image turned upright",
+    )
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image as it goes into a shard: JPEG or PNG, no EXIF orientation but 1."""
+
+    data: bytes
+    extension: Literal["jpg", "png"]
+    width: int
+    height: int
+    exif_orientation: int
+    """The orientation applied to the raw pixels; 1 if they are stored as they were."""
+
+
+def settle(data: bytes, annotated_wh: tuple[int, int] | None, config: ImageConfig) -> StoredImage:
+    """The image to store. Its coordinates are those of the annotations.
+
+    Bytes stay untouched where there is no orientation to settle. SampleRejected has one of the reasons 'image_empty',
+    'image_too_large', 'unsupported_format', 'image_undecodable', 'size_mismatch'.
+    """
+    if not data:
+        raise SampleRejected("image_empty", "the file has no bytes")
+    if len(data) > config.max_bytes:
+        raise SampleRejected("image_too_large", f"{len(data)} bytes, at most {config.max_bytes} allowed")
+    if not data.startswith((_JPEG, _PNG)):
+        raise SampleRejected("unsupported_format", f"expected JPEG or PNG, found {_format_name(data)}; convert it")
+    image = _decoded(data, config.max_pixels)
+    extension: Literal["jpg", "png"] = "png" if image.format == "PNG" else "jpg"
+    tag = _orientation(image)
+    if tag == 1:
+        _check_size(annotated_wh, [image.size])
+        return StoredImage(data, extension, *image.size, 1)
+    applied = _applied(tag, image.size, annotated_wh, config)
+    if applied == 1:
+        return StoredImage(_without_metadata(data), extension, *image.size, 1)
+    turned = image.transpose(_TURN[applied])
+    return StoredImage(_encoded(turned, extension), extension, *turned.size, applied)
+
+
+def _decoded(data: bytes, max_pixels: int) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "MPO", "PNG"))
+        if image.width * image.height > max_pixels:
+            raise SampleRejected("image_too_large", f"{image.width}x{image.height} pixels, at most {max_pixels} allowed")
+        image.load()
+        return image
+    except SampleRejected:
+        raise
+    except Image.DecompressionBombError as error:
+        raise SampleRejected("image_too_large", str(error)) from None
+    except Exception as error:  # PIL's decoders raise whatever a broken stream leads them into
+        raise SampleRejected("image_undecodable", f"{type(error).__name__}: {error}") from None
+
+
+def _format_name(data: bytes) -> str:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return f"{data[8:12].decode('latin1').strip().upper()} (AVIF, HEIC or video)"
+    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), f"bytes {data[:8]!r}")
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; 0 for a tag that is no orientation, or EXIF that cannot be read: to be removed, like a turn nobody applies."""
+    try:
+        tag = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken metadata does not make the pixels broken
+        return 0
+    return tag if isinstance(tag, int) and tag in (1, *_TURN) else 0
+
+
+def _applied(tag: int, stored_wh: tuple[int, int], annotated_wh: tuple[int, int] | None, config: ImageConfig) -> int:
+    upright_wh = stored_wh[::-1] if tag in _SWAPS_SIDES else stored_wh
+    _check_size(annotated_wh, [stored_wh, upright_wh])
+    if tag == 0:
+        return 1
+    if annotated_wh is None or stored_wh == upright_wh:
+        return tag if config.ambiguous_orientation == "upright" else 1
+    return tag if annotated_wh == upright_wh else 1
+
+
+def _check_size(annotated_wh: tuple[int, int] | None, possible: list[tuple[int, int]]) -> None:
+    if annotated_wh is not None and annotated_wh not in possible:
+        found = " or ".join(f"{w}x{h}" for w, h in dict.fromkeys(possible))
+        raise SampleRejected("size_mismatch", f"annotated on {annotated_wh[0]}x{annotated_wh[1]} pixels, found {found}")
+
+
+def _encoded(image: Image.Image, extension: str) -> bytes:
+    out = io.BytesIO()
+    image.info = {name: value for name, value in image.info.items() if name == "transparency"}
+    if extension == "png":
+        image.save(out, "PNG")
+    else:
+        (image if image.mode in ("RGB", "L") else image.convert("RGB")).save(out, "JPEG", quality=95, subsampling=0)
+    return out.getvalue()
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """The same compressed pixels without EXIF and XMP, which both can hold an orientation."""
+    try:
+        return _png_without_metadata(data) if data.startswith(_PNG) else _jpeg_without_metadata(data)
+    except (struct.error, IndexError) as error:
+        raise SampleRejected("image_undecodable", f"segments do not add up: {error}") from None
+
+
+def _jpeg_without_metadata(data: bytes) -> bytes:
+    kept, at = [data[:2]], 2
+    while data[at + 1] != 0xDA:  # start of scan: pixels from here on
+        if data[at] != 0xFF:
+            raise IndexError(f"no marker at byte {at}")
+        if data[at + 1] == 0xFF:  # a fill byte
+            at += 1
+            continue
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        if not (data[at + 1] == 0xE1 and data[at + 4 : end].startswith((b"Exif\0", b"http://ns.adobe.com/x"))):
+            kept.append(data[at:end])
+        at = end
+    return b"".join([*kept, data[at:]])
+
+
+def _png_without_metadata(data: bytes) -> bytes:
+    kept, at = [data[:8]], 8
+    while at < len(data):
+        end = at + 12 + struct.unpack_from(">I", data, at)[0]
+        kind, body = data[at + 4 : at + 8], data[at + 8 : end - 4]
+        if kind != b"eXIf" and not (kind in (b"tEXt", b"zTXt", b"iTXt") and re.match(rb"Raw profile type|XML:com\.adobe\.xmp", body)):
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
