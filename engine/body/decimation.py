@@ -91,7 +91,7 @@ def decimate(
     heap: list[tuple[float, int, int, int, int]] = []
 
     def push(u: int, v: int) -> None:
-        if mirror_N[u] == u and mirror_N[v] != v or mirror_N[u] == v:
+        if (mirror_N[u] == u and mirror_N[v] != v) or mirror_N[u] == v:
             return
         heapq.heappush(heap, (mesh.cost(u, v), u, v, int(stamp[u]), int(stamp[v])))
 

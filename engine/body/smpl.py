@@ -36,8 +36,12 @@ class BodyConfig(Config):
     """Which body model to use."""
 
     kind: Literal["open", "smpl"] = Field("open", description="open: the bundled free body; smpl: SMPL from the user's licensed files")
-    smpl_dir: str | None = Field(None, description="smplx's model folder, holding smpl/SMPL_NEUTRAL.pkl (or .npz); MALE and FEMALE beside it where data has genders")
-    h36m_regressor: str | None = Field(None, description="path of J_regressor_h36m_correct.npy (17, 6890); needed with kind=smpl for evaluation")
+    smpl_dir: str | None = Field(
+        None, description="smplx's model folder, holding smpl/SMPL_NEUTRAL.pkl (or .npz); MALE and FEMALE beside it where data has genders"
+    )
+    h36m_regressor: str | None = Field(
+        None, description="path of J_regressor_h36m_correct.npy (17, 6890); needed with kind=smpl for evaluation"
+    )
 
 
 class BodyOutput(NamedTuple):
@@ -137,7 +141,10 @@ class Body(nn.Module):
             return
         if skeleton == "h36m17" and self.name == "smpl":
             raise ConfigError("skeleton h36m17 of SMPL needs body.h36m_regressor, the path of J_regressor_h36m_correct.npy; it is not set")
-        raise ConfigError(f"body {self.name!r} ({self.num_vertices} vertices) has no regressor for skeleton {skeleton!r}; it has {', '.join(self.skeletons)}")
+        raise ConfigError(
+            f"body {self.name!r} ({self.num_vertices} vertices) has no regressor for skeleton {skeleton!r}; "
+            f"it has {', '.join(self.skeletons)}"
+        )
 
 
 def load_body(config: BodyConfig) -> Body:
@@ -157,13 +164,19 @@ def _smpl_arrays(config: BodyConfig, gender: str) -> BodyArrays:
     from smplx.utils import Struct
 
     raw = read_body_file(_smpl_file(config, gender))
+    data = Struct(**{key: value for key, value in vars(raw).items() if key != "regressors"})
     with contextlib.redirect_stdout(io.StringIO()):  # smplx prints a warning about 10 components
-        layer = smplx.SMPLLayer(model_path="", data_struct=Struct(**{k: v for k, v in vars(raw).items() if k != "regressors"}), gender=gender)
-    v = len(raw.v_template)
+        layer = smplx.SMPLLayer(model_path="", data_struct=data, gender=gender)
+    j_regressor = layer.J_regressor.numpy()
     return BodyArrays(
-        v_template=layer.v_template.numpy(), shapedirs=layer.shapedirs.numpy(), posedirs=layer.posedirs.numpy().reshape(207, v, 3).transpose(1, 2, 0).copy(),
-        J_regressor=layer.J_regressor.numpy(), weights=layer.lbs_weights.numpy(), f=layer.faces_tensor.numpy(), kintree_table=raw.kintree_table,
-        regressors=smpl_regressors(layer.J_regressor.numpy(), config.h36m_regressor) | raw.regressors,
+        v_template=layer.v_template.numpy(),
+        shapedirs=layer.shapedirs.numpy(),
+        posedirs=np.ascontiguousarray(layer.posedirs.numpy().reshape(207, len(raw.v_template), 3).transpose(1, 2, 0)),
+        J_regressor=j_regressor,
+        weights=layer.lbs_weights.numpy(),
+        f=layer.faces_tensor.numpy(),
+        kintree_table=raw.kintree_table,
+        regressors=smpl_regressors(j_regressor, config.h36m_regressor) | raw.regressors,
     )
 
 
@@ -175,8 +188,8 @@ def _smpl_file(config: BodyConfig, gender: str) -> Path:
         if stem.with_suffix(suffix).is_file():
             return stem.with_suffix(suffix)
     raise LicensedFileMissing(
-        f"{stem}.pkl: no such file (nor .npz). Expected SMPL's {gender} model, which only you can download, from https://smpl.is.tue.mpg.de; "
-        "put it there, or use body.kind=open, the bundled free body"
+        f"{stem}.pkl: no such file (nor .npz). Expected SMPL's {gender} model, which only you can download, from "
+        "https://smpl.is.tue.mpg.de; put it there, or use body.kind=open, the bundled free body"
     )
 
 
