@@ -51,8 +51,10 @@ class Evaluation:
     left_out: dict[str, int]
 
 
-def evaluate_annotator(annotator: Annotator, shards: ShardSet, truth_body: Body, decoder: Decoder, batch_size: int = 64) -> Evaluation:
+def evaluate_annotator(annotator: Annotator, shards: ShardSet, body: Body, decoder: Decoder, batch_size: int = 64) -> Evaluation:
     """Predict and score every person of a shard set who has SMPL truth; nothing but parameters is kept beyond a batch.
+
+    `body`, on the CPU, is that of the annotator and of the truth.
 
     `left_out` counts persons by reason: "no truth", and the reasons of quarantine (a broken image, a box without area).
     Raises EngineError if nobody could be scored or a prediction is not finite.
@@ -63,7 +65,7 @@ def evaluate_annotator(annotator: Annotator, shards: ShardSet, truth_body: Body,
             for row in batch.rejected:
                 left_out[row.reason] += row.instances
             if len(batch.instances):
-                scores, table = _evaluate_batch(annotator, batch, truth_body)
+                scores, table = _evaluate_batch(annotator, batch, body)
                 errors.append(scores)
                 rows.append(table)
                 sequences += [sequence_of(sample) for sample in batch.samples]
@@ -137,15 +139,15 @@ def _rooted_mm(vertices_BV3: np.ndarray, body: Body) -> tuple[np.ndarray, np.nda
     return (joints[:, SCORED] - pelvis) * 1000, (vertices_BV3 - pelvis) * 1000
 
 
-def _evaluate_batch(annotator: Annotator, batch: CropBatch, truth_body: Body) -> tuple[PersonErrors, pa.Table]:
+def _evaluate_batch(annotator: Annotator, batch: CropBatch, body: Body) -> tuple[PersonErrors, pa.Table]:
     prediction = annotator.predict(batch.crops_NHW3)
     parameters = {"pose": prediction.pose_N72, "betas": prediction.betas_N10, "transl": prediction.cam_transl_N3}
     for name, values in parameters.items():
         if not np.isfinite(values).all():
             key = batch.samples[int(np.argwhere(~np.isfinite(values))[0, 0])].key
             raise EngineError(f"network {annotator.digest[:12]}: its {name} is not finite, first for sample {key}; its training diverged")
-    pred = mesh(annotator.body, prediction.pose_N72, prediction.betas_N10)
-    errors = score_meshes(pred, truth_meshes(list(batch.instances), truth_body), truth_body)
+    pred = mesh(body, prediction.pose_N72, prediction.betas_N10)
+    errors = score_meshes(pred, truth_meshes(list(batch.instances), body), body)
     focal, princpt = camera_to_image(batch.boxes_N4, annotator.crop_hw)
     columns = parameters | {"focal": focal, "princpt": princpt}
     scores = {"mpjpe_mm": errors.column("mpjpe"), "pa_mpjpe_mm": errors.column("pa_mpjpe")}

@@ -7,6 +7,7 @@ read, not computed; with other inputs it is refused, because results that are qu
 from __future__ import annotations
 
 import io
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,7 @@ class EvaluateConfig(Config):
     release: ReleaseTruth | None = Field(None, description="a release to compare with its truth; null: none")
     body: BodyConfig = Field(default=BodyConfig(), description="body of the test set's truth, with its genders, and of the networks")
     batch_size: int = Field(64, ge=1, description="persons a batch")
-    device: str = Field("cpu", description="torch device of the networks")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the networks run; auto: CUDA where there is one")
     decode_threads: int = Field(1, ge=1, description="threads that decode images")
 
     @field_validator("networks")

@@ -34,8 +34,9 @@ class Picture:
     caption: str
 
     def html(self) -> str:
-        path, caption = escape(self.path, quote=True), escape(self.caption)
-        return f'<figure><a href="{path}"><img src="{path}" alt="{escape(self.caption, quote=True)}" loading="lazy"></a><figcaption>{caption}</figcaption></figure>'
+        path, caption = escape(self.path, quote=True), escape(self.caption, quote=True)
+        image = f'<a href="{path}"><img src="{path}" alt="{caption}" loading="lazy"></a>'
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 12px; } a { col
 th, td { text-align: left; padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 th { font-weight: 600; font-size: 13px; color: var(--quiet); } .number { text-align: right; white-space: nowrap; }
 tr.apart td { background: #f3f4f6; }
-figure { margin: 16px 0 28px; } img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; } figcaption { max-width: 100ch; font-size: 13.5px; }
+figure { margin: 16px 0 28px; } figcaption { max-width: 100ch; font-size: 13.5px; }
+img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
 @media print { nav { display: none; } }
 """.strip()

@@ -22,8 +22,9 @@ _STYLE = {
 
 def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes | None:
     """One panel a loss term over training steps, one line a run; the total first. None if no run has logged anything."""
-    terms = sorted({key for rows in histories.values() for row in rows for key, v in row.items() if key not in _NOT_LOSSES and _is_number(v)})
-    terms.sort(key=lambda term: term != "loss")
+    rows = [row for history in histories.values() for row in history]
+    found = {key for row in rows for key, value in row.items() if key not in _NOT_LOSSES and _is_number(value)}
+    terms = sorted(found, key=lambda term: (term != "loss", term))
     if not terms:
         return None
     return _panels(terms, lambda axes, term: _draw_term(axes, term, histories))
@@ -41,8 +42,8 @@ def histograms(columns: Mapping[str, np.ndarray], units: Mapping[str, str] | Non
         low, high = values.min(), np.percentile(values, 99.5)
         axes.hist(values, bins=40, range=(low, high if high > low else low + 1), color="#60a5fa")
         axes.axvline(np.median(values), color="#ea580c", linewidth=1.2)
-        unit = (units or {}).get(name, "")
-        axes.set_title(f"{name.replace('_', ' ')}: median {np.median(values):.3g}{' ' + unit if unit else ''}, {len(values)} persons", fontsize=9)
+        median = f"{np.median(values):.3g} {(units or {}).get(name, '')}".rstrip()
+        axes.set_title(f"{name.replace('_', ' ')}: median {median}, {len(values)} persons", fontsize=9)
 
     return _panels(list(finite), draw)
 

@@ -1,0 +1,95 @@
+"""Contact sheets of stored predictions: rows of a release, or of a network's predictions, joined with their photographs.
+
+Shapes as in engine/report/overlay.py. Rows need key, annotation_id, pose, betas, transl, focal and princpt (schemas/pseudo_gt.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.body.smpl import Body
+from engine.errors import ShardCorrupt
+from engine.evaluation.protocol_3dpw import mesh
+from engine.report.overlay import Figure, Person
+from engine.shards.reader import ShardSet
+from schemas.manifests import ShardEntry, ShardIndexRow
+from schemas.sample import Instance, Sample
+
+Row = dict[str, Any]
+
+
+def spread_keys(rows: pa.Table, column: str, count: int) -> list[str]:
+    """Up to `count` keys, evenly spaced from the image with the lowest to the one with the highest mean of `column`."""
+    means = rows.group_by("key").aggregate([(column, "mean")]).sort_by([(f"{column}_mean", "ascending"), ("key", "ascending")])
+    keys = means["key"].to_pylist()
+    return [keys[i] for i in sorted({round(i) for i in np.linspace(0, len(keys) - 1, min(count, len(keys)))})] if keys else []
+
+
+def lowest_keys(rows: pa.Table, column: str, count: int) -> list[str]:
+    """The keys of the images with the lowest mean of `column`, lowest first."""
+    return spread_keys(rows, column, len(rows))[:count]
+
+
+def drawn_keys(rows: pa.Table, count: int, seed: int) -> list[str]:
+    """Up to `count` keys drawn at random, the same ones for the same rows and seed."""
+    keys = sorted(set(rows["key"].to_pylist()))
+    chosen = np.random.default_rng(seed).permutation(len(keys))[:count]
+    return [keys[i] for i in chosen]
+
+
+def figures(
+    rows: pa.Table, keys: Sequence[str], shards: ShardSet, body: Body,
+    caption: Callable[[Sample, list[Row]], list[str]], truth: Callable[[Instance], np.ndarray | None] = lambda instance: None,
+) -> list[Figure]:
+    """One figure a key, in order, with the meshes of all its rows. `truth` gives an instance's true mesh (V, 3), if it has one.
+
+    ShardCorrupt if a key is not in the shard set, or its image cannot be read.
+    """
+    chosen = rows.filter(pc.is_in(rows["key"], pa.array(list(keys), pa.string()))).to_pylist()
+    places = _places(shards, set(keys))
+    found = []
+    for key in keys:
+        sample, image = _read(shards, *places[key])
+        instances = {instance.annotation_id: instance for instance in sample.instances}
+        mine = [row for row in chosen if row["key"] == key and row["annotation_id"] in instances]
+        persons = [_person(row, instances[row["annotation_id"]], body, truth) for row in mine]
+        found.append(Figure(image, persons, caption(sample, mine)))
+    return found
+
+
+def _person(row: Row, instance: Instance, body: Body, truth: Callable[[Instance], np.ndarray | None]) -> Person:
+    pose, betas, transl = (np.asarray([row[name]], np.float32) for name in ("pose", "betas", "transl"))
+    vertices = mesh(body, pose, betas)[0] + transl[0]
+    return Person(vertices, tuple(row["focal"]), tuple(row["princpt"]), instance, truth(instance))
+
+
+def _places(shards: ShardSet, keys: set[str]) -> dict[str, tuple[ShardEntry, ShardIndexRow]]:
+    places = {}
+    for entry in shards.manifest.shards:
+        if len(places) == len(keys):
+            break
+        places |= {row.key: (entry, row) for row in shards.index(entry) if row.key in keys}
+    if missing := sorted(keys - places.keys()):
+        lost = f"{missing[0]} ({len(missing)} missing in all)"
+        raise ShardCorrupt(f"{shards.url}: no sample {lost}; give the shard set these rows were made from")
+    return places
+
+
+def _read(shards: ShardSet, entry: ShardEntry, row: ShardIndexRow) -> tuple[Sample, np.ndarray]:
+    """One sample by two small range reads, so that a few pictures do not cost whole remote shards."""
+    record = shards.store.get(entry.path, row.json_offset, row.json_offset + row.json_size)
+    data = shards.store.get(entry.path, row.image_offset, row.image_offset + row.image_size)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        sample = Sample.from_bytes(record)
+    except ValueError as error:
+        raise ShardCorrupt(f"{shards.shard_url(entry)}: {row.key}.json is not a Sample: {error}") from None
+    if image is None:
+        raise ShardCorrupt(f"{shards.shard_url(entry)}: the image of sample {row.key} cannot be decoded; verify the shard set")
+    return sample, image
