@@ -36,7 +36,9 @@ class MeanPoseConfig(Config):
     """The mean-pose baseline."""
 
     body: BodyConfig = Field(default=BodyConfig(), description="body model the pose belongs to")
-    params: str | None = Field(default=None, description='URL of a JSON file {"pose": 72 numbers (rad), "betas": 10 numbers}; null: standing, arms down')
+    params: str | None = Field(
+        default=None, description='URL of a JSON file {"pose": 72 numbers (rad), "betas": 10 numbers}; null: standing, arms down'
+    )
     crop_hw: tuple[int, int] = Field(default=(256, 192), description="height and width of the crop, px")
 
 

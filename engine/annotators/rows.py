@@ -69,7 +69,9 @@ def annotate_batches(batches: Iterable[CropBatch], annotator: Annotator) -> Shar
                 quarantine.append(row)
             elif name in rows:
                 message = "the image has two persons of this annotation id; the first one was kept"
-                quarantine.append(QuarantineRow(dataset=row["dataset"], key=name[0], annotation_id=name[1], reason="duplicate_id", message=message))
+                quarantine.append(
+                    QuarantineRow(dataset=row["dataset"], key=name[0], annotation_id=name[1], reason="duplicate_id", message=message)
+                )
             else:
                 rows[name] = row
     quarantine.sort(key=lambda q: (q.key, q.annotation_id or "", q.reason))
@@ -87,7 +89,9 @@ def _batch_rows(batch: CropBatch, annotator: Annotator) -> Iterable[dict | Quara
     for i, (sample, instance) in enumerate(zip(batch.samples, batch.instances, strict=True)):
         if problem := _impossible(out, joints_NJ3, i):
             reason, message = problem
-            yield QuarantineRow(dataset=sample.dataset, key=sample.key, annotation_id=instance.annotation_id, reason=reason, message=message)
+            yield QuarantineRow(
+                dataset=sample.dataset, key=sample.key, annotation_id=instance.annotation_id, reason=reason, message=message
+            )
             continue
         joints_J2 = project(joints_NJ3[i : i + 1], focal_N2[i].astype(np.float64), princpt_N2[i].astype(np.float64))[0]
         quality = measure(joints_J2, instance)

@@ -77,7 +77,9 @@ class ShardWorker:
             raise ShardCorrupt(f"{spec.shard_set_url}: its manifest changed since the job was planned; submit the job again")
         self.annotator = spec.make_annotator()
         if self.annotator.digest != spec.plan.annotator_digest:
-            raise CheckpointMismatch(f"annotator: planned with {spec.plan.annotator_digest}, a worker loaded {self.annotator.digest}; submit the job again")
+            raise CheckpointMismatch(
+                f"annotator: planned with {spec.plan.annotator_digest}, a worker loaded {self.annotator.digest}; submit the job again"
+            )
         self.decoder = Decoder(threads=spec.threads)
         self.ledger = AttemptLedger(self.store, self.digest, spec.submission, spec.max_attempts)
         self.lock = threading.Lock()

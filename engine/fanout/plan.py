@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 import torch
 
@@ -15,12 +15,12 @@ from schemas.records import canonical_json, sha256_hex
 
 
 def plan_annotation(
-    shard_set: ShardSetManifest, shard_set_digest: str, url: str, annotator: AnnotatorIdentity, batch_size: int, threads: int, device: str
+    shard_set: ShardSetManifest, shard_set_digest: str, url: str, annotator: AnnotatorIdentity, computing: Mapping[str, int | str]
 ) -> AnnotationPlan:
     """The plan of annotating every shard of a shard set.
 
-    Its digest changes with anything that may change a byte of the output (device and threads among them, because sums in
-    another order differ in the last bit), and with nothing else.
+    computing: how it is computed where that may change a byte: batch size, device, threads (sums in another order differ in the
+    last bit). The plan's digest changes with these and with what is annotated by what, and with nothing else.
     """
     return AnnotationPlan(
         dataset=shard_set.dataset,
@@ -31,9 +31,7 @@ def plan_annotation(
         body_digest=annotator.body_digest,
         prior_digest=annotator.prior_digest,
         settings={
-            "batch_size": batch_size,
-            "device": device,
-            "threads": threads,
+            **computing,
             "format_version": FORMAT_VERSION,
             "rows_version": ROWS_VERSION,
             "score_scale": SCORE_SCALE,
@@ -41,7 +39,14 @@ def plan_annotation(
             "visible_threshold": VISIBLE_THRESHOLD,
         },
         shards=tuple(
-            ShardPlan(index=i, url=join(url, entry.path), sha256=entry.sha256, size_bytes=entry.size_bytes, samples=entry.samples, instances=entry.instances)
+            ShardPlan(
+                index=i,
+                url=join(url, entry.path),
+                sha256=entry.sha256,
+                size_bytes=entry.size_bytes,
+                samples=entry.samples,
+                instances=entry.instances,
+            )
             for i, entry in enumerate(shard_set.shards)
         ),
     )
@@ -76,4 +81,5 @@ def is_finished(plan: AnnotationPlan, head: ReleaseManifest | None, set_aside: C
 def describe(plan: AnnotationPlan) -> str:
     """One line for people: digest and counts."""
     samples, instances = (sum(getattr(s, name) for s in plan.shards) for name in ("samples", "instances"))
-    return f"plan {plan.digest()}: {plan.dataset}/{plan.split} by {plan.annotator}: {len(plan.shards)} shards, {samples} images, {instances} persons"
+    counts = f"{len(plan.shards)} shards, {samples} images, {instances} persons"
+    return f"plan {plan.digest()}: {plan.dataset}/{plan.split} by {plan.annotator}: {counts}"

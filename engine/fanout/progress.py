@@ -12,7 +12,9 @@ from engine.releases.tables import add_counts
 class Progress:
     """Counts finished shards and prints a line at the first, at the last, and in between at most every `every_s` seconds."""
 
-    def __init__(self, shards: int, instances: int, already: int = 0, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, shards: int, instances: int, already: int = 0, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """shards, instances: what this job has to do; already: shards that were committed before it."""
         self.shards, self.instances, self.already = shards, instances, already
         self.done = self.failed = self.annotated = 0
@@ -28,7 +30,9 @@ class Progress:
             self.failed += 1
             print(f"annotate: shard {result.index} FAILED ({result.failure}): {result.message}", flush=True)
         if result.raced:
-            print(f"annotate: shard {result.index}: another worker committed other bytes first; its rows stand (mixed hardware?)", flush=True)
+            print(
+                f"annotate: shard {result.index}: another worker committed other bytes first; its rows stand (mixed hardware?)", flush=True
+            )
         now = self._clock()
         if self._last is None or self.done == self.shards or now - self._last >= self._every_s:
             self._last = now

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import ray
 from pydantic import Field
@@ -54,7 +55,8 @@ class AnnotateConfig(Config):
     name: str = Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$", description="name of the release")
     batch_size: int = Field(default=64, ge=1, description="persons a batch; batches never cross shards")
     threads: int = Field(default=1, ge=1, description="threads a worker computes and decodes with")
-    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$", description="auto: cuda where a worker has it")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where a worker has it")
+    decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: JPEGs on the GPU, which may refuse files the CPU reads")
     pool: PoolConfig = Field(default=PoolConfig(), description="workers")
     max_attempts: int = Field(default=3, ge=1, description="workers a shard may kill in one submission before it is set aside")
     allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
@@ -70,7 +72,8 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     """
     shard_set = open_shard_set(config.shard_set)
     identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device)
-    plan = plan_annotation(shard_set.manifest, shard_set.digest, config.shard_set, identity, config.batch_size, config.threads, config.device)
+    computing = {name: getattr(config, name) for name in ("batch_size", "threads", "device", "decode_device")}
+    plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, computing)
     print(f"annotate: {describe(plan)}", flush=True)
     store = Store(config.out)
     head = _head(store, config.name)
@@ -91,7 +94,10 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     draft = draft_release(config.name, plan, commits, identity.body_name, lineage(plan, shard_set.manifest, identity))
     release = publish(store, draft)
     m = release.manifest
-    print(f"annotate: {m.name} v{m.version:04d}: {m.annotated} of {m.planned} persons annotated, quarantined {m.quarantined or 'none'}", flush=True)
+    print(
+        f"annotate: {m.name} v{m.version:04d}: {m.annotated} of {m.planned} persons annotated, quarantined {m.quarantined or 'none'}",
+        flush=True,
+    )
     print(f"annotate: {release.where}, digest {release.digest}", flush=True)
     return m
 
@@ -101,11 +107,15 @@ def _head(store: Store, name: str) -> ReleaseManifest | None:
     return None if pointer is None else read_manifest(store, name, pointer.version)
 
 
-def _fan_out(config: AnnotateConfig, plan: AnnotationPlan, make_annotator: Callable[[], Annotator], pending: list[ShardPlan]) -> list[ShardResult]:
+def _fan_out(
+    config: AnnotateConfig, plan: AnnotationPlan, make_annotator: Callable[[], Annotator], pending: list[ShardPlan]
+) -> list[ShardResult]:
     """Annotate the pending shards; the results that are failures."""
     if not pending:
         return []
-    spec = WorkerSpec(plan, config.shard_set, config.out, make_annotator, config.batch_size, config.threads, uuid.uuid4().hex, config.max_attempts)
+    spec = WorkerSpec(
+        plan, config.shard_set, config.out, make_annotator, config.batch_size, config.threads, uuid.uuid4().hex, config.max_attempts
+    )
     progress = Progress(len(pending), sum(s.instances for s in pending), already=len(plan.shards) - len(pending))
     failures = []
     for result in _results(config, spec, pending):

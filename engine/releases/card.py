@@ -37,7 +37,7 @@ def write_card(release: Release) -> str:
         [
             f"# {m.name} v{m.version:04d}",
             "",
-            f"3D pseudo-ground-truth (pose, shape, camera) of {m.annotated} persons of {m.dataset}, split {m.split}, in {len(m.shards)} shards.",
+            f"3D pseudo-ground-truth (pose, shape, camera) of {m.annotated} persons of {m.dataset}/{m.split}, in {len(m.shards)} shards.",
             f"Made on {m.created_at}. Digest `{release.digest}`. Predicted by a network, not measured: see Quality.",
             "",
             "## Instances",
@@ -61,7 +61,7 @@ def write_card(release: Release) -> str:
             "",
             f"- {_LICENCE.get(m.body, f'Body: {m.body}.')}",
             f"- The photographs are not in this release. They and their 2D annotations stay under the licence of {m.dataset}.",
-            "- The annotator's training data may put terms of their own on what was learned from them (Human3.6M and 3DPW: non-commercial research).",
+            "- The annotator's training data may put terms of their own on what is learned from them (Human3.6M, 3DPW: research only).",
             "",
         ]
     )

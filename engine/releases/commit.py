@@ -31,7 +31,6 @@ from engine.storage import Store, join
 from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ReleasePointer, ShardCommit, ShardPlan
 from schemas.records import sha256_hex
 
-
 _HEAD_TRIES = 100
 
 
@@ -48,8 +47,8 @@ def make_commit(plan_digest: str, shard: ShardPlan, data: bytes, annotated: int,
     quarantined = count_reasons(quarantine)
     if annotated + sum(quarantined.values()) != shard.instances:
         raise ReleaseError(
-            f"shard {shard.index} ({shard.url}): planned {shard.instances} instances, but {annotated} annotated and {quarantined} quarantined; "
-            "nothing was committed; the image shard and its manifest disagree"
+            f"shard {shard.index} ({shard.url}): planned {shard.instances} instances, but {annotated} were annotated "
+            f"and {quarantined} quarantined; nothing was committed; the image shard and its manifest disagree"
         )
     return ShardCommit(
         plan_digest=plan_digest,
@@ -96,7 +95,9 @@ def load_commits(store: Store, plan: AnnotationPlan) -> dict[int, ShardCommit]:
     for commit in commits:
         if commit.plan_digest != digest or commit.index >= len(plan.shards) or plan.shards[commit.index].sha256 != commit.source_sha256:
             where = join(store.url, commit_key(digest, commit.index))
-            raise ReleaseError(f"{where}: a commit of shard {commit.source_sha256}, plan {commit.plan_digest}: not of this plan; was it moved?")
+            raise ReleaseError(
+                f"{where}: a commit of shard {commit.source_sha256}, plan {commit.plan_digest}: not of this plan; was it moved?"
+            )
     return {commit.index: commit for commit in commits}
 
 
@@ -106,11 +107,15 @@ def save_plan(store: Store, plan: AnnotationPlan) -> None:
     store.create_same(plan_key(plan.digest()), plan.model_copy(update={"shards": shards}).to_bytes())
 
 
-def draft_release(name: str, plan: AnnotationPlan, commits: Mapping[int, ShardCommit], body: str, lineage: Mapping[str, str]) -> ReleaseManifest:
+def draft_release(
+    name: str, plan: AnnotationPlan, commits: Mapping[int, ShardCommit], body: str, lineage: Mapping[str, str]
+) -> ReleaseManifest:
     """The manifest of a release, pure but for `created_at`; its version is not chosen yet. ReleaseError when a shard has no commit."""
     absent = [shard.index for shard in plan.shards if shard.index not in commits]
     if absent:
-        raise ReleaseError(f"release {name!r}: {len(absent)} of {len(plan.shards)} shards are not committed (first: {absent[0]}); run the job again")
+        raise ReleaseError(
+            f"release {name!r}: {len(absent)} of {len(plan.shards)} shards are not committed (first: {absent[0]}); run the job again"
+        )
     shards = tuple(commits[shard.index] for shard in plan.shards)
     return ReleaseManifest(
         name=name,
@@ -145,7 +150,9 @@ def publish(store: Store, draft: ReleaseManifest) -> Release:
     release = Release(store, manifest, digest)
     store.create_same(f"{folder}/quarantine.parquet", encode(quarantine_table(manifest.shards)))
     store.create_same(f"{folder}/README.md", write_card(release).encode())
-    _move_head(store, ReleasePointer(version=manifest.version, release_digest=digest, manifest_path=f"{folder}/manifest.json"), manifest.name)
+    _move_head(
+        store, ReleasePointer(version=manifest.version, release_digest=digest, manifest_path=f"{folder}/manifest.json"), manifest.name
+    )
     return release
 
 

@@ -97,11 +97,14 @@ def read_rows(store: Store, shard: ShardCommit) -> pa.Table:
     """The rows a commit names. ReleaseError when the object is missing or not what the commit says."""
     where = join(store.url, object_key(shard.sha256))
     try:
-        table = pq.read_table(io.BytesIO(store.get_checked(object_key(shard.sha256), shard.sha256)))
+        data = store.get_checked(object_key(shard.sha256), shard.sha256)
+        table = pq.read_table(io.BytesIO(data))
     except (StorageError, MissingInput, pa.ArrowInvalid) as error:
         raise ReleaseError(f"pseudo-GT of shard {shard.index}: {error}") from None
-    if not table.schema.equals(PSEUDO_GT_SCHEMA) or table.num_rows != shard.annotated:
-        raise ReleaseError(f"{where}: expected {shard.annotated} rows of the pseudo-GT schema, found {table.num_rows} rows of {table.schema.names}")
+    if not table.schema.equals(PSEUDO_GT_SCHEMA) or (table.num_rows, len(data)) != (shard.annotated, shard.size_bytes):
+        raise ReleaseError(
+            f"{where}: expected {shard.annotated} rows of the pseudo-GT schema, found {table.num_rows} rows of {table.schema.names}"
+        )
     return table
 
 
@@ -119,7 +122,8 @@ def open_release(root_url: str, name: str, version: int | None = None) -> Releas
     release = Release(store, manifest, manifest.digest())
     if pointer is not None and pointer.version == manifest.version and pointer.release_digest != release.digest:
         raise ReleaseError(
-            f"{release.where}/manifest.json: HEAD expects the digest {pointer.release_digest}, found {release.digest}; the manifest was edited or replaced"
+            f"{release.where}/manifest.json: HEAD expects the digest {pointer.release_digest}, found {release.digest}; "
+            "the manifest was edited or replaced"
         )
     return release
 

@@ -24,8 +24,8 @@ NOT_COMMITTED = ("shard_corrupt", "process_died", "shard_failed")
 def verify_release(release: Release) -> None:
     """Nothing when all is well; ReleaseError that lists what is wrong (the first 20 findings).
 
-    Checked: the manifest as stored and against HEAD, every object's sha256, size, schema, row count and order, finite numbers, (key, annotation_id)
-    unique over the release, counts (annotated + skipped + quarantined = planned), the plan, the commit records, the quarantine file.
+    Checked: the manifest as stored and against HEAD; every object's sha256, size, schema, row count and order; finite numbers;
+    (key, annotation_id) unique over the release; annotated + skipped + quarantined = planned; plan, commit records, quarantine file.
     """
     problems = list(_problems(release))
     if problems:
