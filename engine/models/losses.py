@@ -1,7 +1,8 @@
 """The seven L1 terms that train f and g, and the two L2 regularisers of recipe 3.
 
-A dataset's supervision reaches the losses as masks alone: a term is |prediction - target| x mask, then a plain mean over the whole tensor, so
-masked entries stay in the denominator, as in the authors' code (their L2 weights rest on this). MoCap and ITW samples run the same code.
+A dataset's supervision reaches the losses as masks alone: a term is |prediction - target| x mask, then a plain mean over the whole
+tensor, so masked entries stay in the denominator, as in the authors' code (their L2 weights rest on this). MoCap and ITW samples run
+the same code.
 
 Shapes: B batch, 33 and 25 joints of pose2pose33 and pose2pose25. Units: heat-map cells for image terms, metres, radians.
 """
@@ -27,20 +28,21 @@ _PELVIS = POSE2POSE33.index("Pelvis")
 
 
 class LossConfig(Config):
-    """Weight of each term; all L1 terms weigh 1 in the paper."""
+    """Weight of each term; all L1 terms weigh 1 in the paper. Cells are those of the 8x8x6 heat map."""
 
-    joint_img: float = Field(default=1.0, ge=0, description="PositionNet's joints against the dataset's, heat-map units (z only with 3D truth)")
-    smpl_joint_img: float = Field(default=1.0, ge=0, description="PositionNet's joints against the SMPL target's, heat-map units")
+    joint_img: float = Field(default=1.0, ge=0, description="PositionNet's joints against the dataset's (z with 3D truth only), cells")
+    smpl_joint_img: float = Field(default=1.0, ge=0, description="PositionNet's joints against the SMPL target's, cells")
     smpl_pose: float = Field(default=1.0, ge=0, description="SMPL pose against the target's")
     smpl_shape: float = Field(default=1.0, ge=0, description="betas against the target's")
-    joint_proj: float = Field(default=1.0, ge=0, description="projected mesh joints against the dataset's 2D joints, heat-map units")
+    joint_proj: float = Field(default=1.0, ge=0, description="projected mesh joints against the dataset's 2D joints, cells")
     joint_cam: float = Field(default=1.0, ge=0, description="root-relative mesh joints against the dataset's 3D joints, m")
     smpl_joint_cam: float = Field(default=1.0, ge=0, description="root-relative mesh joints against the SMPL target's, m")
     latent_l2: float = Field(default=0.01, ge=0, description="mean square of the prior's latent (recipe 3; head 'vposer' only)")
     shape_l2: float = Field(default=0.01, ge=0, description="mean square of the betas (recipe 3)")
     pose_target: Literal["axis_angle", "matrix"] = Field(
         default="axis_angle",
-        description="what the pose term compares: the paper's axis-angle, which jumps for people facing the camera (root turned by pi), or rotation matrices, which do not",
+        description="what the pose term compares: axis-angle (the paper's), which jumps for people facing the camera, whose root is turned "
+        "by pi, or rotation matrices, which do not",
     )
 
 

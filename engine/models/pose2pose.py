@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from engine.body.cameras import depth_scale, project, virtual_camera
+from engine.body.cameras import camera_translation, project, virtual_camera
 from engine.body.pose_prior import PosePrior
 from engine.body.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from engine.body.smpl import Body
@@ -40,18 +40,18 @@ class ModelConfig(Config):
     output_stride: Literal[16, 32] = Field(default=32, description="pixels a cell of the feature map; 16 gives the last stage stride 1")
     input_hw: tuple[int, int] = Field(default=(256, 192), description="crop height and width, pixels")
     feature_dim: int = Field(default=512, gt=0, description="channels sampled at each joint")
-    head: Literal["vposer", "6d"] = Field(default="vposer", description="body pose as latent of the pose prior (f, recipe 3) or as 6D rotations (g)")
+    head: Literal["vposer", "6d"] = Field(default="vposer", description="body pose as the prior's latent (recipe 3) or as 6D rotations")
     rotation_start: Literal["upright", "zero"] = Field(
         default="upright", description="biases of the 6D outputs: 'upright' starts at a person facing the camera, 'zero' is the paper's"
     )
     pixel_mean: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="subtracted from RGB/255; the paper uses none")
-    pixel_std: tuple[float, float, float] = Field(default=(1.0, 1.0, 1.0), description="divides RGB/255 after the mean; the paper uses none")
+    pixel_std: tuple[float, float, float] = Field(default=(1.0, 1.0, 1.0), description="divides RGB/255 less the mean; the paper uses none")
 
     @model_validator(mode="after")
     def _eight_by_six(self) -> Self:
         wanted = tuple(n * self.output_stride for n in HEATMAP_HW)
         if self.input_hw != wanted:
-            raise ValueError(f"input_hw {self.input_hw} with output_stride {self.output_stride}: expected {wanted}, so that the heat map is 8x6")
+            raise ValueError(f"input_hw {self.input_hw} with output_stride {self.output_stride}: expected {wanted}, an 8x6 heat map")
         return self
 
 
@@ -102,7 +102,6 @@ class Pose2Pose(nn.Module):
         self.register_buffer("_princpt", torch.as_tensor(princpt, dtype=torch.float32), persistent=False)
         cells = [HEATMAP_HW[1] / config.input_hw[1], HEATMAP_HW[0] / config.input_hw[0]]
         self.register_buffer("_cells_per_pixel", torch.tensor(cells), persistent=False)
-        self._depth_scale = float(depth_scale(config.input_hw))
         # A tuple, so that nn.Module does not see them as its own; _apply below still moves them between devices.
         self._fixed = (body, prior if config.head == "vposer" else None)
         for part in self._fixed:
@@ -139,8 +138,7 @@ class Pose2Pose(nn.Module):
             latent, body_rotmats = None, rotation_6d_to_matrix(body_code.view(B, BODY_JOINTS, 6))
         hands = torch.eye(3, device=root_B6.device).expand(B, 2, 3, 3)
         rotmats = torch.cat((rotation_6d_to_matrix(root_B6)[:, None], body_rotmats, hands), dim=1)
-        depth = self._depth_scale * torch.sigmoid(camera_B3[:, 2:])
-        transl = torch.cat((camera_B3[:, :2], depth), dim=1)
+        transl = camera_translation(camera_B3, self.config.input_hw)
         joints = self.body.joints(rotmats, betas, skeleton=POSE2POSE33.name)
         pixels = project(joints + transl[:, None], self._focal, self._princpt)
         return Pose2PoseOutput(joint_img, rotmats, betas, transl, latent, joints, pixels * self._cells_per_pixel)

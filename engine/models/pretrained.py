@@ -43,10 +43,11 @@ def load_backbone(backbone: ResNet, url: str) -> BackboneReport:
     """
     found = _state_dict(url)
     wanted = backbone.state_dict()
-    wrong = [f"{k} is {tuple(found[k].shape)} in the file, {tuple(wanted[k].shape)} here" for k in wanted if k in found and found[k].shape != wanted[k].shape]
-    if wrong:
-        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise CheckpointMismatch(f"backbone weights {url}: {'; '.join(wrong[:3])}{more}; set model.backbone and model.width to the file's network")
+    if wrong := [k for k in wanted if k in found and found[k].shape != wanted[k].shape]:
+        shown = "; ".join(f"{k} is {tuple(found[k].shape)} in the file, {tuple(wanted[k].shape)} here" for k in wrong[:3])
+        raise CheckpointMismatch(
+            f"backbone weights {url}: {len(wrong)} shapes differ: {shown}; set model.backbone and model.width to the file's network"
+        )
     missing = tuple(k for k in wanted if k not in found)
     vital = [k for k in missing if not k.endswith("num_batches_tracked")]
     if vital:

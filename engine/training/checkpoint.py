@@ -1,0 +1,195 @@
+"""Checkpoints: committed by us, create-only and digested, and read back into networks.
+
+Ray Train loses a checkpoint that is reported shortly before a crash, so the run directory is ours: files first, the manifest
+last, then LATEST moves by compare-and-swap. A folder without a manifest is what a crash left and is written again. Two
+runs in one directory meet at LATEST, and the second one stops.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from engine.body.pose_prior import PosePrior, PriorConfig, load_prior
+from engine.body.smpl import Body, BodyConfig, load_body
+from engine.config import validate
+from engine.errors import CheckpointMismatch, CommitConflict, MissingInput, StorageError
+from engine.models.pose2pose import ModelConfig, Pose2Pose
+from engine.models.pretrained import load_weights
+from engine.storage import Store
+from schemas.checkpoints import CheckpointFile, CheckpointManifest, CheckpointPart, CheckpointPointer
+from schemas.records import sha256_hex
+
+LATEST = "LATEST"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A trained network, in eval mode, with the body and prior it was trained with. `digest` is of its weights' file."""
+
+    model: Pose2Pose
+    manifest: CheckpointManifest
+    body: Body
+    prior: PosePrior | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A committed checkpoint, its manifest read and checked against LATEST; its files are checked when read."""
+
+    store: Store
+    manifest: CheckpointManifest
+
+    def get(self, name: str) -> bytes:
+        """A file's bytes. StorageError if they are not those the manifest names."""
+        if name not in self.manifest.files:
+            raise CheckpointMismatch(f"checkpoint {self.store.url}: its manifest names no {name}; it has {', '.join(self.manifest.files)}")
+        return self.store.get_checked(name, self.manifest.files[name].sha256)
+
+    def tensors(self, name: str) -> Any:
+        """What torch.save wrote, tensors and containers alone. UnsafeInput if there is anything else."""
+        return load_weights(self.get(name), f"{self.store.url}/{name}")
+
+
+def serialise(state: Any) -> bytes:
+    """Bytes of a state dict, for `commit`."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def part(component: Body | PosePrior, config: BodyConfig | PriorConfig) -> CheckpointPart:
+    """How a checkpoint names a body or prior."""
+    return CheckpointPart(name=component.name, digest=component.digest, config=config.model_dump(mode="json"))
+
+
+def commit(run: Store, files: dict[str, bytes], keep: int, **fields: Any) -> CheckpointManifest:
+    """Write a checkpoint and move LATEST to it; then drop all but the newest `keep`. `fields` are the manifest's others.
+
+    A manifest that is there already (a crash came between it and LATEST) is adopted. CommitConflict if another run wrote here.
+    """
+    path = f"checkpoints/{fields['step']:08d}"
+    folder = run.child(path)
+    before = _pointer_bytes(run)
+    if folder.exists(MANIFEST):
+        manifest = _manifest(folder)
+        if manifest.config_digest != fields["config_digest"]:
+            raise CommitConflict(f"{folder.url}: committed by a run of another config; give this run a directory of its own")
+    else:
+        for leftover in folder.list():
+            folder.delete(leftover)
+        for name, data in files.items():
+            folder.create(name, data)
+        entries = {name: CheckpointFile(sha256=sha256_hex(data), size_bytes=len(data)) for name, data in files.items()}
+        manifest = CheckpointManifest(files=entries, created_at=datetime.now(UTC).isoformat(timespec="seconds"), **fields)
+        folder.create(MANIFEST, manifest.to_bytes())
+    pointer = CheckpointPointer(step=manifest.step, path=path, manifest_sha256=sha256_hex(folder.get(MANIFEST)))
+    if before != pointer.to_bytes():
+        run.swap(LATEST, before, pointer.to_bytes())
+    _drop_old(run, keep)
+    return manifest
+
+
+def latest(run: Store) -> Checkpoint | None:
+    """The checkpoint a run goes on from, or None when there is none yet. StorageError if LATEST or the manifest is damaged."""
+    data = _pointer_bytes(run)
+    if data is None:
+        return None
+    try:
+        pointer = CheckpointPointer.from_bytes(data)
+    except ValidationError:
+        raise StorageError(
+            f"{run.url}/{LATEST}: expected a checkpoint pointer, found {data[:80]!r}; restore it, or train in a new directory"
+        ) from None
+    folder = run.child(pointer.path)
+    folder.get_checked(MANIFEST, pointer.manifest_sha256)
+    return Checkpoint(folder, _manifest(folder))
+
+
+def open_checkpoint(url: str) -> Checkpoint:
+    """The checkpoint at a URL: a run directory (its LATEST) or one checkpoint's folder. MissingInput if it is neither."""
+    store = Store(url)
+    if store.exists(MANIFEST):
+        return Checkpoint(store, _manifest(store))
+    if (found := latest(store)) is None:
+        raise MissingInput(
+            f"{url}: no checkpoint there; expected a run directory with {LATEST}, or a checkpoint's folder with {MANIFEST}. "
+            "Check the path, or train first"
+        )
+    return found
+
+
+def load_network(url: str, device: str = "cpu") -> LoadedNetwork:
+    """The network of a run directory or checkpoint, ready to predict.
+
+    Body and prior are loaded by the configs in the manifest. CheckpointMismatch if they are not the ones it was trained with,
+    MissingInput for a wrong path, StorageError for damaged files, UnsafeInput for files that hold code.
+    """
+    checkpoint = open_checkpoint(url)
+    manifest = checkpoint.manifest
+    body = load_body(validate(BodyConfig, manifest.body.config, f"{url}, body"))
+    _same("body", manifest.body, body, url)
+    prior = None
+    if manifest.prior is not None:
+        prior = load_prior(validate(PriorConfig, manifest.prior.config, f"{url}, prior"))
+        _same("prior", manifest.prior, prior, url)
+    model = Pose2Pose(validate(ModelConfig, manifest.model, f"{url}, model"), body, prior)
+    load_state(model, checkpoint.tensors("model.pt"), f"{checkpoint.store.url}/model.pt")
+    model.to(memory_format=torch.channels_last).to(device).eval().requires_grad_(False)
+    return LoadedNetwork(model, manifest, body, prior, manifest.files["model.pt"].sha256)
+
+
+def load_state(model: nn.Module, state: Any, name: str) -> None:
+    """`load_state_dict`, whole or not at all. CheckpointMismatch names what differs."""
+    if not isinstance(state, dict):
+        raise CheckpointMismatch(f"{name}: expected a state dict, found {type(state).__name__}")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:4]]
+        raise CheckpointMismatch(f"{name}: does not fit the network of its manifest: {' '.join(lines)}") from None
+
+
+def history_bytes(rows: list[dict[str, float]]) -> bytes:
+    """JSON lines of the history's rows; never empty, as a store refuses empty objects."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows) or b"\n"
+
+
+def _same(kind: str, recorded: CheckpointPart, found: Body | PosePrior, url: str) -> None:
+    if recorded.digest != found.digest:
+        raise CheckpointMismatch(
+            f"checkpoint {url}: trained with {kind} {recorded.name!r} of digest {recorded.digest[:12]}, but the one here, {found.name!r}, "
+            f"has {found.digest[:12]}; restore the {kind}'s files, or train again with these"
+        )
+
+
+def _pointer_bytes(run: Store) -> bytes | None:
+    try:
+        return run.get(LATEST)
+    except MissingInput:
+        return None
+
+
+def _manifest(folder: Store) -> CheckpointManifest:
+    try:
+        return CheckpointManifest.from_bytes(folder.get(MANIFEST))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "top level"
+        raise StorageError(f"{folder.url}/{MANIFEST}: not a checkpoint's manifest: {key}: {first['msg']}") from None
+
+
+def _drop_old(run: Store, keep: int) -> None:
+    folders = sorted({key.split("/")[1] for key in run.list("checkpoints")})
+    for folder in folders[:-keep]:
+        for name in sorted(run.list(f"checkpoints/{folder}"), key=lambda key: not key.endswith(MANIFEST)):
+            run.delete(name)

@@ -1,0 +1,124 @@
+"""What a training run is: data, network, losses, schedule. One config for f and g; the jobs differ in their defaults.
+
+The paper's three recipes are three fields: `itw_3d` (1: in-the-wild images with 3D truth), `backbone_init` (2: start from a 2D-pose
+network) and `model.head: vposer` with the L2 weights (3: a pose prior's latent, kept small).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from engine.body.pose_prior import PriorConfig
+from engine.body.smpl import BodyConfig
+from engine.config import Config
+from engine.loading.batches import LoadingConfig, SourceConfig
+from engine.models.losses import LossConfig
+from engine.models.pose2pose import ModelConfig
+
+
+class OptimConfig(Config):
+    """Adam and its learning rate. The defaults are the paper's; small budgets do better with onecycle, a higher rate and the average."""
+
+    lr: float = Field(default=1e-4, gt=0, description="peak learning rate")
+    schedule: Literal["steps", "onecycle"] = Field(
+        default="steps", description="'steps' divides by 10 at the milestones; 'onecycle' rises, then falls to 0 along a cosine"
+    )
+    milestones: tuple[int, ...] = Field(default=(11, 13), description="epochs, from 0, at which the rate is divided by 10 ('steps' only)")
+    warmup_steps: int = Field(default=0, ge=0, description="linear rise from 0, optimiser steps; both schedules")
+    grad_clip: float | None = Field(default=None, gt=0, description="largest norm of the gradient; null leaves it alone")
+    ema_decay: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="moving average of the weights, which then is what is used; 0.999 helps short runs; null uses the last weights",
+    )
+
+
+class TrainConfig(Config):
+    """A training run. What decides the weights is the run's identity; how and where it runs may change between two submits."""
+
+    out: str = Field(description="URL of the run directory")
+    role: Literal["annotator", "estimator"] = Field(description="f or g; recorded in the checkpoint")
+    loading: LoadingConfig = Field(description="training data, augmentation and global batch size")
+    itw_3d: tuple[SourceConfig, ...] = Field(
+        default=(), description="recipe 1: sources with 3D truth (3DPW) added to the in-the-wild half; empty is without"
+    )
+    backbone_init: str | None = Field(default=None, description="recipe 2: URL of ResNet weights (2D pose, ImageNet); null is random")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="the network; head 'vposer' is recipe 3")
+    losses: LossConfig = Field(default_factory=LossConfig, description="weights; latent_l2 and shape_l2 are recipe 3's regularisers")
+    body: BodyConfig = Field(default_factory=BodyConfig, description="body model")
+    prior: PriorConfig = Field(default_factory=PriorConfig, description="pose prior, used with head 'vposer'")
+    optim: OptimConfig = Field(default_factory=OptimConfig, description="optimiser and schedule")
+    epochs: int = Field(default=15, ge=1, description="passes over the data; the length of a run unless max_steps is given")
+    max_steps: int | None = Field(default=None, ge=1, description="length of the run in optimiser steps; overrides epochs")
+    seed: int = Field(default=0, ge=0, description="of the network's random start")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="of the backbone; 'auto' is bf16 where it is native")
+
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto' takes GPUs when the cluster has enough of them")
+    num_workers: int = Field(default=1, ge=1, description="data-parallel workers; must divide the global batch")
+    cpus_per_worker: float = Field(default=1, ge=0, description="CPUs reserved for a worker")
+    threads: int | None = Field(default=None, ge=1, description="torch threads a worker; null is cpus_per_worker")
+    compile: bool = Field(default=False, description="torch.compile the backbone; pays on GPUs in long runs")
+    checkpoint_every_steps: int = Field(default=1000, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(default=3, ge=1, description="newest checkpoints kept")
+    log_every_steps: int = Field(default=50, ge=1, description="steps averaged into one row of the history")
+    progress_every_s: float = Field(default=10, ge=0, description="seconds between progress lines")
+    max_failures: int = Field(default=3, ge=0, description="worker failures survived in one submit")
+
+    def sources(self) -> LoadingConfig:
+        """The loading config with recipe 1's sources in the in-the-wild half."""
+        return self.loading.model_copy(update={"itw": (*self.loading.itw, *self.itw_3d)})
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights, as JSON values: a run directory belongs to one identity."""
+        values = self.model_dump(mode="json", exclude=RUNTIME_FIELDS)
+        for name in LOADING_RUNTIME_FIELDS & values["loading"].keys():
+            del values["loading"][name]
+        return values
+
+
+class TrainAnnotatorConfig(TrainConfig):
+    """f, with the paper's defaults: latent head, L2 1e-2, 15 epochs."""
+
+    role: Literal["annotator"] = Field(default="annotator", description="f")
+
+
+class EstimatorModelConfig(ModelConfig):
+    """ModelConfig with g's head."""
+
+    head: Literal["vposer", "6d"] = Field(default="6d", description="body pose as 6D rotations (g) or as latent of the pose prior (f)")
+
+
+class EstimatorLossConfig(LossConfig):
+    """LossConfig without regularisers."""
+
+    latent_l2: float = Field(default=0.0, ge=0, description="mean square of the prior's latent")
+    shape_l2: float = Field(default=0.0, ge=0, description="mean square of the betas")
+
+
+class EstimatorOptimConfig(OptimConfig):
+    """OptimConfig with Pose2Pose's milestones."""
+
+    milestones: tuple[int, ...] = Field(default=(4, 6), description="epochs, from 0, at which the rate is divided by 10 ('steps' only)")
+
+
+class TrainEstimatorConfig(TrainConfig):
+    """g, with Pose2Pose's defaults: 6D head, no regulariser, 7 epochs."""
+
+    role: Literal["estimator"] = Field(default="estimator", description="g")
+    model: EstimatorModelConfig = Field(default_factory=EstimatorModelConfig, description="the network")
+    losses: EstimatorLossConfig = Field(default_factory=EstimatorLossConfig, description="weights of the terms")
+    optim: EstimatorOptimConfig = Field(default_factory=EstimatorOptimConfig, description="optimiser and schedule")
+    epochs: int = Field(default=7, ge=1, description="passes over the data; the length of a run unless max_steps is given")
+
+
+RUNTIME_FIELDS = {
+    "out", "device", "num_workers", "cpus_per_worker", "threads", "compile", "checkpoint_every_steps", "keep_checkpoints",
+    "log_every_steps", "progress_every_s", "max_failures",
+}
+"""Fields of TrainConfig that may differ when a run is submitted again."""
+
+LOADING_RUNTIME_FIELDS = {"cache_dir", "threads", "prefetch_batches", "cached_instances", "decoded_cache_mib"}
+"""The same of LoadingConfig."""

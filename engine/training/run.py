@@ -1,0 +1,141 @@
+"""A training job: checks in the driver, Ray Train for the life of the workers, the loop in each of them.
+
+Ray starts the workers, sets torch.distributed up and starts the group anew when one dies; what is lost then is the steps since the last
+checkpoint, which are ours (engine.training.checkpoint). Submitted again, a run goes on; finished, it returns at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import uuid
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from engine.errors import CheckpointMismatch, CommitConflict, ConfigError, EngineError
+from engine.releases.store import open_release
+from engine.shards.reader import open_shard_set
+from engine.storage import Store
+from engine.training.checkpoint import latest
+from engine.training.config import TrainConfig
+from engine.training.loop import build_network, fit
+from schemas.checkpoints import CheckpointManifest
+from schemas.records import canonical_json, sha256_hex
+
+COLLECTIVE_TIMEOUT_S = 1800
+"""How long a worker waits for another: longer than a checkpoint takes to upload, shorter than for ever."""
+
+
+def train(config: TrainConfig) -> CheckpointManifest:
+    """Train f or g to the end and return the manifest of its last checkpoint.
+
+    Runs on the Ray cluster this process is connected to, that of RAY_ADDRESS, or a local one of its own. Raises CheckpointMismatch when
+    the run directory belongs to another config, and EngineError when training fails after `max_failures` restarts of its workers.
+    """
+    run = Store(config.out)
+    claim(run, config)
+    done = latest(run)
+    if done is not None and done.manifest.finished:
+        print(f"{config.role}: {config.out} is finished at step {done.manifest.step}; nothing to do", flush=True)
+        return done.manifest
+    check_inputs(config)
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS", "local"))
+    digest = sha256_hex(canonical_json(config.identity()))
+    with tempfile.TemporaryDirectory(prefix="ray-train-") as scratch:
+        trainer = TorchTrainer(
+            run_worker,
+            train_loop_config=config.model_dump(mode="json"),
+            scaling_config=scaling(config),
+            torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+            # A new name for every submit: Ray would restore what it remembers of an earlier one, and all that counts is in `out`.
+            run_config=RunConfig(
+                name=f"{config.role}-{digest[:12]}-{uuid.uuid4().hex[:6]}",
+                storage_path=run.path("ray") if run.protocol == "file" else scratch,
+                failure_config=FailureConfig(max_failures=config.max_failures),
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise _cause(error, config) from error
+    done = latest(run)
+    if done is None or not done.manifest.finished:
+        raise EngineError(f"{config.role}: Ray Train ended without the last checkpoint in {config.out}; submit again to go on")
+    return done.manifest
+
+
+def run_worker(settings: dict[str, Any]) -> None:
+    """What one Ray Train worker does."""
+    config = TrainConfig.model_validate(settings)
+    torch.set_num_threads(config.threads or max(1, int(config.cpus_per_worker)))
+    context = ray.train.get_context()
+    fit(config, context.get_world_rank(), context.get_world_size(), get_device(), ray.train.report)
+
+
+def claim(run: Store, config: TrainConfig) -> None:
+    """Make the run directory this config's, or find it so. CheckpointMismatch names the keys in which another config differs."""
+    identity = config.identity()
+    try:
+        run.create_same("run.json", canonical_json(identity))
+    except CommitConflict:
+        theirs = json.loads(run.get("run.json"))
+        keys = ", ".join(_differing(theirs, identity))
+        raise CheckpointMismatch(
+            f"run directory {run.url} belongs to another config, which differs in {keys}; set `out` to a new directory, or restore them"
+        ) from None
+
+
+def check_inputs(config: TrainConfig) -> None:
+    """Open what the config names, so that a wrong path is one message here and not a restart of every worker."""
+    sources = config.sources()
+    divisor = config.num_workers * (bool(sources.mocap) + bool(sources.itw))
+    if not divisor:
+        raise ConfigError("loading: no training data; name shard sets in loading.mocap and loading.itw")
+    if sources.batch_size % divisor:
+        raise ConfigError(
+            f"loading.batch_size {sources.batch_size} with num_workers {config.num_workers}: expected a multiple of {divisor}, "
+            "so that every worker's batch is half MoCap and half ITW"
+        )
+    for source in (*sources.mocap, *sources.itw):
+        open_shard_set(source.url)
+        if source.release_url is not None:
+            open_release(source.release_url, source.release_name, source.release_version)
+    build_network(config)
+
+
+def scaling(config: TrainConfig) -> ScalingConfig:
+    """Workers and their resources, on the GPUs of the connected cluster if `device` allows and there are enough."""
+    gpus = ray.cluster_resources().get("GPU", 0)
+    if config.device == "cuda" and gpus < config.num_workers:
+        raise ConfigError(f"device 'cuda', num_workers {config.num_workers}: the cluster has {gpus:g} GPUs; add some, or set device 'auto'")
+    use_gpu = config.device != "cpu" and gpus >= config.num_workers
+    resources = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if use_gpu else {})
+    return ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu, resources_per_worker=resources)
+
+
+def _cause(error: Exception, config: TrainConfig) -> EngineError:
+    """The first worker's EngineError if that is what ended training, else one that says where to look."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        inner = getattr(failure, "_base_exc", failure)
+        if isinstance(inner, EngineError):
+            return inner
+    first = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    return EngineError(
+        f"{config.role}: training failed after {config.max_failures} restarts: {first}; see the workers' log above, "
+        "then submit again to go on from the last checkpoint"
+    )
+
+
+def _differing(a: Any, b: Any, prefix: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = sorted(a.keys() | b.keys())
+        return [name for key in keys for name in _differing(a.get(key), b.get(key), f"{prefix}.{key}" if prefix else key)]
+    return [] if a == b else [prefix]
