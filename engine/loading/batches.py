@@ -1,0 +1,234 @@
+"""Batches for training, made in the background: half MoCap, half ITW, in the canonical order, for one rank.
+
+A batch is a pure function of (sources, seed, epoch, step, rank, world size): worker threads make whole batches ahead of the
+consumer, each with its own decoder, and hand them over in order. An image that cannot be used leaves its persons in
+the batch as black crops without any supervision, so the order never depends on what is broken; it is counted and logged.
+
+Shapes: B local batch, H x W crop, J = 33 joints.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from engine.body.smpl import Body
+from engine.config import Config
+from engine.errors import ReleaseError, SampleRejected
+from engine.loading.augmentation import AugmentConfig, draw
+from engine.loading.counter_rng import stable_key
+from engine.loading.crops import apply_gain, crop_affines, warp
+from engine.loading.decode import Decoder
+from engine.loading.image_cache import ImageCache
+from engine.loading.instances import INSTANCE, mask_out
+from engine.loading.order import HalfOrder, half_order, half_sizes, instances_per_half, rank_part, steps_per_epoch
+from engine.loading.persons import size_problem
+from engine.loading.sources import Source, SourceConfig
+from engine.loading.targets import build_targets, fit_joints
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, torch.Tensor | list[str]]
+Members = dict[tuple[int, int], list[tuple[int, int]]]
+"""The samples of a batch: (source, sample) -> [(place in the batch, instance of the sample)]."""
+
+
+class LoadingConfig(Config):
+    """What to train on and how batches are made of it."""
+
+    mocap: tuple[SourceConfig, ...] = Field(default=(), description="the 3D half: studio MoCap sets, and 3DPW")
+    itw: tuple[SourceConfig, ...] = Field(default=(), description="the in-the-wild half")
+    batch_size: int = Field(default=192, ge=1, description="global batch over all ranks, instances; half from each half")
+    seed: int = Field(default=0, description="of order and augmentation")
+    augment: AugmentConfig = AugmentConfig()
+    cache_dir: str = Field(default="/tmp/pseudogt-shards", description="folder for verified local copies of remote shards")
+    threads: int = Field(default=1, ge=1, description="worker threads a rank; each decodes and crops whole batches")
+    prefetch_batches: int = Field(default=3, ge=1, description="batches made ahead of the consumer, per rank")
+    shuffle_window_shards: int = Field(default=16, ge=1, description="samples are shuffled within windows of this many (shuffled) shards")
+    cached_instances: int = Field(default=200_000, ge=0, description="parsed annotations kept per source and rank, instances of 1.7 kB")
+    decoded_cache_mib: int = Field(default=0, ge=0, description="decoded images kept in memory per rank, MiB; for sets that fit")
+
+
+class BatchStream:
+    """The training batches of one rank. Close it (or use it as a context manager) to end its threads."""
+
+    def __init__(
+        self,
+        config: LoadingConfig,
+        input_hw: tuple[int, int],
+        body: Body,
+        rank: int = 0,
+        world_size: int = 1,
+        hm_dhw: tuple[int, int, int] = (8, 8, 6),
+    ) -> None:
+        """Opens every source. ConfigError when the batch cannot be cut evenly, ReleaseError when a release is of another body."""
+        self.config, self.input_hw, self.hm_dhw, self.rank, self.world_size = config, input_hw, hm_dhw, rank, world_size
+        self._body = body
+        self._sources = [Source(s, config.cache_dir, input_hw, config.cached_instances) for s in (*config.mocap, *config.itw)]
+        for source in self._sources:
+            _require_same_body(source, body)
+        shapes = [source.shape for source in self._sources]
+        self._shapes = tuple(shapes[: len(config.mocap)]), tuple(shapes[len(config.mocap) :])
+        sizes = half_sizes(*self._shapes)
+        self._per_half = instances_per_half(sizes, config.batch_size, world_size)
+        self.steps_per_epoch = steps_per_epoch(sizes, config.batch_size)
+        self.rejected: dict[str, str] = {}
+        """Images met so far that could not be used: "dataset/key" -> message."""
+        self._images = ImageCache(config.decoded_cache_mib << 20)
+        self._local = threading.local()
+        self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="loading")
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Shard sets and releases the batches are made of: name -> digest."""
+        return {name: digest for source in self._sources for name, digest in source.digests.items()}
+
+    @property
+    def summary(self) -> list[dict[str, str | int | float]]:
+        """One row a source: half, dataset, usable instances, those left out for want of a pseudo-GT row, weight."""
+        half = ["mocap"] * len(self.config.mocap) + ["itw"] * len(self.config.itw)
+        return [
+            {"half": h, "dataset": s.dataset, "instances": s.instances, "without_row": s.without_row, "weight": s.config.weight}
+            for h, s in zip(half, self._sources, strict=True)
+        ]
+
+    def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from a step on, in order. Leaving the loop early cancels the work ahead.
+
+        Keys (float32 but for `image`): image (B, 3, H, W) uint8 RGB, channels last in memory; the targets of `build_targets`; ids, a
+        list of "dataset/key/annotation_id". MoCap instances come first.
+        """
+        halves = [
+            half_order(shapes, self.config.seed, epoch, self.steps_per_epoch * n, self.config.shuffle_window_shards) if n else None
+            for shapes, n in zip(self._shapes, self._per_half, strict=True)
+        ]
+        steps = iter(range(start_step, self.steps_per_epoch))
+        pending: deque[Future[Batch]] = deque()
+        try:
+            while True:
+                while len(pending) < self.config.prefetch_batches and (step := next(steps, None)) is not None:
+                    pending.append(
+                        self._pool.submit(
+                            self._make,
+                            epoch,
+                            [
+                                (offset, rank_part(half, step, n, self.rank, self.world_size))
+                                for half, n, offset in zip(halves, self._per_half, (0, len(self.config.mocap)), strict=True)
+                                if half is not None
+                            ],
+                        )
+                    )
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the worker threads and close the files."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for source in self._sources:
+            source.close()
+
+    def __enter__(self) -> BatchStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _make(self, epoch: int, parts: list[tuple[int, HalfOrder]]) -> Batch:
+        members: Members = {}
+        keys, ids = [], []
+        size = sum(len(part) for _, part in parts)
+        rows_B = np.empty(size, dtype=INSTANCE)
+        for offset, part in parts:
+            for source, sample, instance, number in part.tolist():
+                records, names = self._sources[offset + source].records(sample)
+                members.setdefault((offset + source, sample), []).append((len(ids), instance))
+                rows_B[len(ids)] = records[instance]
+                keys.append(stable_key(self.config.seed, epoch, number, names[instance]))
+                ids.append(names[instance])
+        if (rows_B["has_fit"].astype(bool) & ~rows_B["fitted"]).any():
+            self._fit(members, rows_B)
+        augmentation = draw(self.config.augment, np.array(keys, dtype=np.uint64))
+        affine_B23 = crop_affines(rows_B["box"], self.input_hw, augmentation)
+        gains_B3 = augmentation.colour_B3 if self.config.augment.colour else None
+        crops_BHW3 = self._crop(members, rows_B, affine_B23, gains_B3)
+        targets = build_targets(rows_B, affine_B23, augmentation, self.input_hw, self.hm_dhw)
+        batch: Batch = {name: torch.from_numpy(values) for name, values in targets.items()}
+        batch["image"] = torch.from_numpy(crops_BHW3).permute(0, 3, 1, 2)
+        batch["ids"] = ids
+        return batch
+
+    def _fit(self, members: Members, rows_B: np.ndarray) -> None:
+        """Joints of the SMPL fits, computed for all persons of the samples at once and remembered."""
+        wanted = [key for key, places in members.items() if not all(rows_B["fitted"][place] for place, _ in places)]
+        records = [self._sources[source].records(sample)[0] for source, sample in wanted]
+        together = np.concatenate(records)
+        fit_joints(together, self._body)
+        for (source, sample), rows in zip(wanted, np.split(together, np.cumsum([len(r) for r in records])[:-1]), strict=True):
+            self._sources[source].keep_fits(sample, rows)
+            for place, instance in members[source, sample]:
+                rows_B[place] = rows[instance]
+
+    def _crop(self, members: Members, rows_B: np.ndarray, affine_B23: np.ndarray, gains_B3: np.ndarray | None) -> np.ndarray:
+        """Crops (B, H, W, 3) uint8; persons of images that cannot be used stay black and lose their masks."""
+        crops_BHW3 = np.zeros((len(rows_B), *self.input_hw, 3), dtype=np.uint8)
+        for (source, sample), image in self._decoded(list(members)):
+            places = [place for place, _ in members[source, sample]]
+            problem = image if isinstance(image, SampleRejected) else size_problem(*rows_B["image_wh"][places[0]].tolist(), image)
+            if problem is not None:
+                self._reject(self._sources[source], sample, problem)
+                mask_out(rows_B, places)
+                continue
+            for place in places:
+                if rows_B["usable"][place]:
+                    warp(image, affine_B23[place], self.input_hw, out=crops_BHW3[place])
+                    if gains_B3 is not None:
+                        apply_gain(crops_BHW3[place], gains_B3[place])
+        return crops_BHW3
+
+    def _decoded(self, samples: list[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], np.ndarray | SampleRejected]]:
+        """Every sample with its pixels, valid until the next one is asked for."""
+        missing = []
+        for key in samples:
+            if (image := self._images.get(key)) is None:
+                missing.append(key)
+            else:
+                yield key, image
+        decoder = self._decoder()
+        for start in range(0, len(missing), decoder.max_batch):
+            chunk = missing[start : start + decoder.max_batch]
+            for key, image in zip(chunk, decoder.decode([self._sources[s].image(n) for s, n in chunk], copy=False), strict=True):
+                if not isinstance(image, SampleRejected):
+                    self._images.put(key, image)
+                yield key, image
+
+    def _decoder(self) -> Decoder:
+        if not hasattr(self._local, "decoder"):
+            self._local.decoder = Decoder(threads=1)
+        return self._local.decoder
+
+    def _reject(self, source: Source, sample: int, rejection: SampleRejected) -> None:
+        name = f"{source.dataset}/{source.key(sample)}"
+        if name not in self.rejected:
+            self.rejected[name] = str(rejection)
+            log.warning("%s: %s; its persons are trained on without image and supervision", name, rejection)
+
+
+def _require_same_body(source: Source, body: Body) -> None:
+    if source.release is None:
+        return
+    manifest = source.release.manifest
+    digest = manifest.lineage.get("body", body.digest)
+    if manifest.body != body.name or digest != body.digest:
+        made, used = f"{manifest.body!r} ({digest[:12]})", f"{body.name!r} ({body.digest[:12]})"
+        raise ReleaseError(f"{source.release.where}: made with the body {made}, but training uses {used}; use the same body")

@@ -1,0 +1,208 @@
+"""One source of training instances: a shard set, read at random from verified local copies, with a release joined to it or not.
+
+The shard set's index says where each image lies in its tar, so one sample costs two positioned reads. Where a release is joined, only
+instances that have a pseudo-GT row are used, found by (key, annotation id); the others are counted, never guessed. Annotations
+are parsed once and kept as records (schemas -> INSTANCE), the first `cached_instances` of them.
+
+Shapes: N usable instances of the source, S samples.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import defaultdict
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from engine.config import Config
+from engine.errors import ReleaseError, ShardCorrupt
+from engine.loading.instances import INSTANCE, Supervise, fill_instance
+from engine.loading.order import SourceShape
+from engine.releases.store import Release, open_release
+from engine.shards.reader import ShardSet, open_shard_set
+from schemas.manifests import ShardEntry
+from schemas.sample import Sample
+
+_JOINED = ("pose", "betas", "transl", "focal", "princpt")
+
+
+class SourceConfig(Config):
+    """A shard set to train on, and what may be learnt from it."""
+
+    url: str = Field(description="URL of the shard set (the folder of its manifest.json)")
+    weight: float = Field(default=1.0, gt=0, description="how often its instances are seen, against those of a source of weight 1")
+    supervise: Supervise = Field(default="full", description="'full': all the supervision there is; '2d': 2D joints alone, 3D is left out")
+    release_url: str | None = Field(default=None, description="URL of a release store whose pseudo-GT supervises this source, or null")
+    release_name: str | None = Field(default=None, description="name of the release")
+    release_version: int | None = Field(default=None, ge=1, description="its version; null for the newest")
+
+    @model_validator(mode="after")
+    def _release_is_whole(self) -> SourceConfig:
+        if (self.release_url is None) != (self.release_name is None):
+            raise ValueError("release_url and release_name go together: give both or neither")
+        if self.release_url is not None and self.supervise == "2d":
+            raise ValueError("a release is joined for its 3D pseudo-GT, which supervise='2d' would leave out")
+        return self
+
+
+class Source:
+    """An open source. Safe to read from several threads."""
+
+    def __init__(self, config: SourceConfig, cache_dir: str, crop_hw: tuple[int, int], cached_instances: int) -> None:
+        """Reads the manifest, the indexes and the release's rows; shards themselves are fetched when first needed."""
+        self.config, self._crop_hw = config, crop_hw
+        self.shard_set: ShardSet = open_shard_set(config.url)
+        self.dataset = self.shard_set.manifest.dataset
+        self.release: Release | None = None
+        if config.release_url is not None and config.release_name is not None:
+            self.release = open_release(config.release_url, config.release_name, config.release_version)
+        self._cache_dir = cache_dir
+        self._files: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._read_index()
+        self._start_S = np.cumsum(self._count_S) - self._count_S
+        self._rows_N = np.zeros(min(cached_instances, self.instances), dtype=INSTANCE)
+        self._ids_N: list[str | None] = [None] * len(self._rows_N)
+
+    @property
+    def instances(self) -> int:
+        """Usable instances."""
+        return int(self._count_S.sum())
+
+    @property
+    def shape(self) -> SourceShape:
+        """What the order must know. With a release, its digest is part of the identity."""
+        digest = self.shard_set.digest if self.release is None else f"{self.shard_set.digest}+{self.release.digest}"
+        per_shard = np.split(self._count_S, np.cumsum(self._shard_sizes)[:-1])
+        return SourceShape(digest, tuple(per_shard), self.config.weight)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What this source was read from: name -> digest."""
+        manifest = self.shard_set.manifest
+        found = {f"shard_set/{manifest.dataset}/{manifest.split}": self.shard_set.digest}
+        if self.release is not None:
+            found[f"release/{self.release.manifest.name}/v{self.release.manifest.version}"] = self.release.digest
+        return found
+
+    def key(self, sample: int) -> str:
+        return self._keys[sample]
+
+    def records(self, sample: int) -> tuple[np.ndarray, list[str]]:
+        """The usable instances of a sample: INSTANCE records, and ids "dataset/key/annotation_id". Do not write to the records."""
+        start, count = int(self._start_S[sample]), int(self._count_S[sample])
+        if start + count <= len(self._ids_N) and self._ids_N[start + count - 1] is not None:
+            return self._rows_N[start : start + count], self._ids_N[start : start + count]
+        rows, ids = self._parse(sample)
+        if start + count <= len(self._ids_N):
+            self._rows_N[start : start + count] = rows
+            self._ids_N[start : start + count] = ids  # after the rows: ids say that the rows are there
+        return rows, ids
+
+    def keep_fits(self, sample: int, rows: np.ndarray) -> None:
+        """Remember the filled-in `fit_cam` of a sample's records, in the order of `records`."""
+        start = int(self._start_S[sample])
+        if start + len(rows) <= len(self._ids_N):
+            self._rows_N[start : start + len(rows)] = rows
+
+    def image(self, sample: int) -> bytes:
+        """The sample's image as stored."""
+        return self._read(sample, 0)
+
+    def close(self) -> None:
+        with self._lock:
+            for descriptor in self._files.values():
+                os.close(descriptor)
+            self._files.clear()
+
+    def _read_index(self) -> None:
+        keys, offsets, counts, shards, sizes = [], [], [], [], []
+        self._annotation_ids: list[list[str]] = []
+        joined: list[dict[str, np.ndarray]] = []
+        for number, entry in enumerate(self.shard_set.manifest.shards):
+            index = self.shard_set.index(entry)
+            sizes.append(len(index))
+            keys.extend(row.key for row in index)
+            offsets.extend((row.image_offset, row.image_size, row.json_offset, row.json_size) for row in index)
+            shards.extend([number] * len(index))
+            if self.release is None:
+                counts.extend(row.instances for row in index)
+            else:
+                ids, arrays = _join(self.release, entry, [row.key for row in index])
+                counts.extend(map(len, ids))
+                self._annotation_ids.extend(ids)
+                joined.append(arrays)
+        self._keys: list[str] = keys
+        self._offset_S4 = np.array(offsets, dtype=np.int64).reshape(-1, 4)
+        self._shard_S, self._shard_sizes = np.array(shards, dtype=np.int32), sizes
+        self._count_S = np.array(counts, dtype=np.int32)
+        self._pseudo_gt = {name: np.concatenate([arrays[name] for arrays in joined]) for name in _JOINED} if joined else None
+        self.without_row = self.shard_set.manifest.instances - self.instances
+        """Instances of the shard set left out because the release has no row for them."""
+
+    def _parse(self, sample: int) -> tuple[np.ndarray, list[str]]:
+        try:
+            record = Sample.from_bytes(self._read(sample, 2))
+        except ValidationError as error:
+            raise ShardCorrupt(f"{self.config.url}: the annotation of {self._keys[sample]} is not a Sample: {error}") from None
+        count = int(self._count_S[sample])
+        if self._pseudo_gt is None:
+            chosen = record.instances
+        else:
+            by_id = {instance.annotation_id: instance for instance in record.instances}
+            missing = [i for i in self._annotation_ids[sample] if i not in by_id]
+            if missing:
+                where = self.release.where if self.release else ""
+                raise ReleaseError(f"{where}: has a row for instance {missing[0]!r} of {record.key}, unknown to {self.config.url}")
+            chosen = [by_id[i] for i in self._annotation_ids[sample]]
+        if record.key != self._keys[sample] or len(chosen) != count:
+            expected, found = f"{self._keys[sample]} with {count} instances", f"{record.key} with {len(chosen)}"
+            raise ShardCorrupt(f"{self.config.url}: its index says {expected}, its shard {found}; ingest again")
+        rows = np.zeros(count, dtype=INSTANCE)
+        start = int(self._start_S[sample])
+        for i, instance in enumerate(chosen):
+            extra = None if self._pseudo_gt is None else {name: values[start + i] for name, values in self._pseudo_gt.items()}
+            fill_instance(rows[i], instance, (record.width, record.height), self._crop_hw, self.config.supervise, extra)
+        return rows, [f"{record.dataset}/{record.key}/{instance.annotation_id}" for instance in chosen]
+
+    def _read(self, sample: int, column: int) -> bytes:
+        offset, size = (int(v) for v in self._offset_S4[sample, column : column + 2])
+        data = os.pread(self._descriptor(int(self._shard_S[sample])), size, offset)
+        if len(data) != size:
+            raise ShardCorrupt(
+                f"{self.config.url}: {self._keys[sample]}: expected {size} bytes at {offset} of its shard, found {len(data)}"
+            )
+        return data
+
+    def _descriptor(self, shard: int) -> int:
+        """File descriptor of a verified local copy; the first call for a shard fetches it."""
+        descriptor = self._files.get(shard)
+        if descriptor is None:
+            with self._lock:
+                if shard not in self._files:
+                    path = self.shard_set.local_path(self.shard_set.manifest.shards[shard], self._cache_dir)
+                    self._files[shard] = os.open(path, os.O_RDONLY)
+                descriptor = self._files[shard]
+        return descriptor
+
+
+def _join(release: Release, entry: ShardEntry, keys: list[str]) -> tuple[list[list[str]], dict[str, np.ndarray]]:
+    """Pseudo-GT of one shard in the order of its samples: annotation ids of each key, and the columns of their rows.
+
+    Raises ReleaseError when the release has rows for a key that the shard has not, or was not made from this shard.
+    """
+    table = release.rows(entry.sha256)
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, key in enumerate(table.column("key").to_pylist()):
+        rows_of[key].append(row)
+    if strangers := rows_of.keys() - set(keys):
+        raise ReleaseError(f"{release.where}: has rows for {sorted(strangers)[0]!r}, which shard {entry.path} does not hold")
+    annotation_ids = table.column("annotation_id").to_pylist()
+    order = np.array([row for key in keys for row in rows_of.get(key, ())], dtype=np.int64)
+    columns = {}
+    for name in _JOINED:
+        column = table.column(name).combine_chunks()
+        columns[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)[order].astype(np.float32)
+    return [[annotation_ids[row] for row in rows_of.get(key, ())] for key in keys], columns

@@ -1,0 +1,119 @@
+"""What a batch is supervised with: targets and masks for the seven losses, after augmentation. Pure, and vectorised over the batch.
+
+Heat-map units: x in [0, hm W), y in [0, hm H), z in [0, hm D), where z spans +-1 m about the pelvis. Camera-frame joints are relative to
+the person's own pelvis, metres. In-plane rotation and mirror act on crop, joints, SMPL root and pose alike; scale and shift on 2D alone.
+Source: Pose2Pose's preprocessing. Shapes: B instances, J = 33 joints of POSE2POSE33.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from engine.body.cameras import project
+from engine.body.rotations import axis_angle_to_matrix, flip_pose_aa, matrix_to_axis_angle
+from engine.body.smpl import GENDERS, Body
+from engine.loading.augmentation import Augmentation
+from engine.loading.crops import apply_affine
+from schemas.skeletons import POSE2POSE33
+
+DEPTH_RANGE_M = 1.0
+"""Half of the depth the heat-map spans, metres."""
+BETA_LIMIT = 3.0
+"""A fit with any |beta| above it has failed in shape; its shape target becomes the mean shape."""
+NEAREST_M = 0.05
+"""A joint nearer than this to the camera plane has no projection."""
+
+_PELVIS = POSE2POSE33.index("Pelvis")
+_FLIP = np.array(POSE2POSE33.flip_permutation)
+
+
+def fit_joints(rows_B: np.ndarray, body: Body) -> None:
+    """Fill `fit_cam` of the INSTANCE records that have a fit and lack it: joints of the posed mesh, camera frame, not augmented."""
+    missing = (rows_B["has_fit"] > 0) & ~rows_B["fitted"]
+    for number, gender in enumerate(GENDERS):
+        chosen = np.flatnonzero(missing & (rows_B["gender"] == number))
+        if len(chosen) == 0:
+            continue
+        with torch.no_grad():
+            device = body.v_template.device
+            pose, betas = (torch.from_numpy(np.ascontiguousarray(rows_B[name][chosen])).to(device) for name in ("pose", "betas"))
+            joints_BJ3 = body.joints(pose, betas, POSE2POSE33.name, gender).cpu().numpy()
+        rows_B["fit_cam"][chosen] = joints_BJ3 + rows_B["transl"][chosen][:, None]
+    rows_B["fitted"] |= missing
+
+
+def build_targets(
+    rows_B: np.ndarray, affine_B23: np.ndarray, augmentation: Augmentation, crop_hw: tuple[int, int], hm_dhw: tuple[int, int, int]
+) -> dict[str, np.ndarray]:
+    """Targets and masks (float32) of INSTANCE records whose `fit_cam` is filled in.
+
+    joint_img, smpl_joint_img (B, J, 3) heat-map units; joint_cam, smpl_joint_cam (B, J, 3) m; joint_valid, joint_trunc, smpl_joint_valid,
+    smpl_joint_trunc (B, J); is_3d, smpl_shape_valid (B,); smpl_pose, smpl_pose_valid (B, 72) rad; smpl_shape (B, 10).
+    """
+    has_fit_B = rows_B["has_fit"]
+    fit_cam_BJ3 = rows_B["fit_cam"]
+    in_front_BJ = (fit_cam_BJ3[:, :, 2] > NEAREST_M) & (has_fit_B[:, None] > 0)
+    safe_BJ3 = np.where(in_front_BJ[:, :, None], fit_cam_BJ3, np.float32([0, 0, 1]))
+    fit_img_BJ2 = project(safe_BJ3, rows_B["focal"], rows_B["princpt"])
+    fit_rel_BJ3 = (fit_cam_BJ3 - fit_cam_BJ3[:, _PELVIS : _PELVIS + 1]) * has_fit_B[:, None, None]
+
+    cam_BJ3 = rows_B["joints_cam"] * rows_B["is_3d"][:, None, None]
+    joint_img, joint_trunc, joint_valid, joint_cam = _joint_targets(
+        rows_B["joints_img"], cam_BJ3, rows_B["joints_valid"], affine_B23, augmentation, crop_hw, hm_dhw
+    )
+    fit_img, fit_trunc, fit_valid, fit_cam = _joint_targets(
+        fit_img_BJ2, fit_rel_BJ3, in_front_BJ.astype(np.float32), affine_B23, augmentation, crop_hw, hm_dhw
+    )
+    plausible_B1 = (np.abs(rows_B["betas"]) <= BETA_LIMIT).all(1, keepdims=True)
+    return {
+        "joint_img": joint_img,
+        "joint_trunc": joint_trunc,
+        "joint_valid": joint_valid,
+        "joint_cam": joint_cam,
+        "is_3d": rows_B["is_3d"].copy(),
+        "smpl_joint_img": fit_img,
+        "smpl_joint_trunc": fit_trunc,
+        "smpl_joint_cam": fit_cam,
+        "smpl_joint_valid": np.repeat(has_fit_B[:, None], fit_valid.shape[1], axis=1),
+        "smpl_pose": augment_pose(rows_B["pose"], augmentation) * has_fit_B[:, None],
+        "smpl_pose_valid": np.repeat(has_fit_B[:, None], 72, axis=1),
+        "smpl_shape": rows_B["betas"] * plausible_B1 * rows_B["shape_valid"][:, None],
+        "smpl_shape_valid": rows_B["shape_valid"].copy(),
+    }
+
+
+def augment_pose(pose_B72: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """Axis-angle pose (B, 72) of the person as the augmented crop shows it: mirrored, then turned about the optical axis."""
+    pose_B72 = np.where(augmentation.flip_B[:, None], flip_pose_aa(pose_B72), pose_B72)
+    turned = np.flatnonzero(augmentation.rotation_B)
+    if len(turned):
+        turn_B33 = torch.from_numpy(turn_about_z(augmentation.rotation_B[turned]))
+        root_B33 = turn_B33 @ axis_angle_to_matrix(torch.from_numpy(pose_B72[turned, :3].astype(np.float64)))
+        pose_B72[turned, :3] = matrix_to_axis_angle(root_B33).numpy()
+    return pose_B72
+
+
+def turn_about_z(angle_B: np.ndarray) -> np.ndarray:
+    """(B, 3, 3) float64: the camera-frame rotation by minus the angle (x right, y down) that goes with an augmentation's rotation."""
+    cos, sin, zero = np.cos(angle_B), np.sin(angle_B), np.zeros_like(angle_B)
+    return np.stack([cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1], axis=-1).reshape(-1, 3, 3)
+
+
+def _joint_targets(img_BJ2, cam_BJ3, valid_BJ, affine_B23, augmentation: Augmentation, crop_hw, hm_dhw):
+    """(image targets (B, J, 3), truncation mask (B, J), valid (B, J), camera-frame targets (B, J, 3)) of one set of joints."""
+    (H, W), (hm_d, hm_h, hm_w) = crop_hw, hm_dhw
+    flip_B = augmentation.flip_B
+    crop_BJ2 = apply_affine(affine_B23, img_BJ2)
+    img_BJ3 = np.empty((*crop_BJ2.shape[:2], 3), dtype=np.float32)
+    img_BJ3[:, :, :2] = crop_BJ2 * np.float32([hm_w / W, hm_h / H])
+    img_BJ3[:, :, 2] = (cam_BJ3[:, :, 2] / DEPTH_RANGE_M + 1) / 2 * hm_d
+    cam_BJ3 = np.where(flip_B[:, None, None], cam_BJ3 * np.float32([-1, 1, 1]), cam_BJ3)
+    cam_BJ3 = cam_BJ3 @ turn_about_z(augmentation.rotation_B).transpose(0, 2, 1)
+    img_BJ3, valid_BJ, cam_BJ3 = (_swap_sides(values, flip_B) for values in (img_BJ3, valid_BJ, cam_BJ3))
+    inside_BJ = ((img_BJ3 >= 0) & (img_BJ3 < np.float32([hm_w, hm_h, hm_d]))).all(2)
+    return img_BJ3 * valid_BJ[:, :, None], valid_BJ * inside_BJ, valid_BJ, cam_BJ3.astype(np.float32)
+
+
+def _swap_sides(values: np.ndarray, flip_B: np.ndarray) -> np.ndarray:
+    return np.where(flip_B.reshape(-1, *(1,) * (values.ndim - 1)), values[:, _FLIP], values)
