@@ -66,17 +66,17 @@ NEUTRAL: dict[str, Triple] = {
 NOISE: dict[str, Triple] = {
     "Hip": (6, 4, 7),
     "Knee": (6, 1, 3),
-    "Ankle": (6, 4, 5),
-    "Foot": (5, 1, 1),
+    "Ankle": (7, 6, 8),
+    "Foot": (6, 1, 3),
     "Torso": (4, 3, 4),
     "Spine": (3, 3, 4),
     "Chest": (3, 2, 4),
-    "Neck": (7, 4, 9),
-    "Head": (7, 4, 9),
+    "Neck": (8, 5, 10),
+    "Head": (9, 6, 11),
     "Collar": (3, 4, 1),
     "Shoulder": (14, 7, 12),
-    "Elbow": (10, 5, 15),
-    "Wrist": (9, 6, 8),
+    "Elbow": (10, 8, 15),
+    "Wrist": (12, 8, 10),
 }
 """Standard deviation around the table, degrees."""
 
