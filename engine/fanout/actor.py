@@ -6,13 +6,13 @@ previous one is written. Nothing is kept between shards, so a shard done again e
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +42,6 @@ class WorkerSpec:
     shard_set_url: str
     out_url: str
     make_annotator: Callable[[], Annotator]
-    batch_size: int
-    threads: int
     submission: str
     max_attempts: int
 
@@ -62,11 +60,12 @@ class ShardResult:
 
 
 class ShardWorker:
-    """A Ray Data callable: one row in (a shard's index), one row out (a ShardResult's fields)."""
+    """A Ray Data callable: a shard's `index` in, a ShardResult as JSON in `result` out."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         """Raises CheckpointMismatch when the annotator found here is not the one that was planned."""
-        torch.set_num_threads(spec.threads)
+        settings = spec.plan.settings
+        torch.set_num_threads(settings["threads"])
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         self.spec = spec
@@ -80,13 +79,12 @@ class ShardWorker:
             raise CheckpointMismatch(
                 f"annotator: planned with {spec.plan.annotator_digest}, a worker loaded {self.annotator.digest}; submit the job again"
             )
-        self.decoder = Decoder(threads=spec.threads)
+        self.decoder = Decoder(threads=settings["threads"], device=settings["decode_device"])
         self.ledger = AttemptLedger(self.store, self.digest, spec.submission, spec.max_attempts)
         self.lock = threading.Lock()
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        results = [asdict(self.run(self.spec.plan.shards[int(i)])) for i in batch["index"]]
-        return {name: [result[name] for result in results] for name in results[0]}
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        return {"result": [json.dumps(asdict(self.run(self.spec.plan.shards[int(i)]))) for i in batch["index"]]}
 
     def run(self, shard: ShardPlan) -> ShardResult:
         """Annotate and commit one shard, unless that is done already. A failure is a result, never an exception."""
@@ -125,7 +123,7 @@ class ShardWorker:
 
     def _annotate(self, shard: ShardPlan, data: bytes) -> ShardRows:
         samples = read_samples(data, shard)
-        batches = person_batches(samples, self.decoder, self.annotator.crop_hw, self.spec.batch_size)
+        batches = person_batches(samples, self.decoder, self.annotator.crop_hw, self.spec.plan.settings["batch_size"])
         try:
             return annotate_batches(batches, self.annotator)
         except torch.AcceleratorError:  # the device context is lost for this process: let Ray start another one

@@ -6,22 +6,22 @@ rest and ends at the same release; when nothing is left it starts neither Ray no
 
 from __future__ import annotations
 
-import logging
+import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
-import ray
 from pydantic import Field
-from ray.data import ActorPoolStrategy, DataContext
 
 from engine.annotators.base import Annotator
+from engine.annotators.mean_pose import NAME as MEAN_POSE
 from engine.annotators.mean_pose import MeanPoseConfig
 from engine.annotators.registry import resolve_annotator
 from engine.config import Config
 from engine.errors import EngineError, ShardCorrupt
-from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardResult, ShardWorker, WorkerSpec
+from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardResult, WorkerSpec
 from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
+from engine.fanout.pool import PoolConfig, run_shards
 from engine.fanout.progress import Progress
 from engine.releases.commit import draft_release, load_commits, make_commit, publish, save_plan
 from engine.releases.store import object_key, read_head, read_manifest
@@ -30,20 +30,6 @@ from engine.shards.reader import open_shard_set
 from engine.storage import Store
 from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardCommit, ShardPlan
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
-
-_CALLS_PER_WORKER = 2
-"""One shard in the network, one being fetched or written."""
-
-
-class PoolConfig(Config):
-    """The pool of annotating workers; it grows and shrinks between min_size and max_size with the work and the cluster."""
-
-    min_size: int = Field(default=1, ge=1, description="workers, at least")
-    max_size: int = Field(default=4, ge=1, description="workers, at most")
-    initial_size: int | None = Field(default=None, ge=1, description="workers at the start; null: min_size")
-    cpus: float = Field(default=1.0, gt=0, description="CPU cores a worker")
-    gpus: float = Field(default=0.0, ge=0, description="GPUs a worker; may be a fraction")
-    max_restarts: int = Field(default=20, ge=0, description="times Ray starts a dead worker again")
 
 
 class AnnotateConfig(Config):
@@ -56,7 +42,7 @@ class AnnotateConfig(Config):
     batch_size: int = Field(default=64, ge=1, description="persons a batch; batches never cross shards")
     threads: int = Field(default=1, ge=1, description="threads a worker computes and decodes with")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where a worker has it")
-    decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: JPEGs on the GPU, which may refuse files the CPU reads")
+    decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: on the GPU, which may refuse files the CPU reads")
     pool: PoolConfig = Field(default=PoolConfig(), description="workers")
     max_attempts: int = Field(default=3, ge=1, description="workers a shard may kill in one submission before it is set aside")
     allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
@@ -70,6 +56,7 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     Raises ShardCorrupt when shards failed and `allow_partial` is off: the other shards are committed by then, no release is
     written. Raises EngineError when the workers could not run at all.
     """
+    config = config.model_copy(update={name: _absolute(getattr(config, name)) for name in ("shard_set", "out", "annotator")})
     shard_set = open_shard_set(config.shard_set)
     identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device)
     computing = {name: getattr(config, name) for name in ("batch_size", "threads", "device", "decode_device")}
@@ -102,6 +89,11 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     return m
 
 
+def _absolute(url: str) -> str:
+    """Workers have a working directory of their own, so a local path is made absolute here."""
+    return url if "://" in url or url == MEAN_POSE else os.path.abspath(url)
+
+
 def _head(store: Store, name: str) -> ReleaseManifest | None:
     _, pointer = read_head(store, name)
     return None if pointer is None else read_manifest(store, name, pointer.version)
@@ -113,57 +105,14 @@ def _fan_out(
     """Annotate the pending shards; the results that are failures."""
     if not pending:
         return []
-    spec = WorkerSpec(
-        plan, config.shard_set, config.out, make_annotator, config.batch_size, config.threads, uuid.uuid4().hex, config.max_attempts
-    )
+    spec = WorkerSpec(plan, config.shard_set, config.out, make_annotator, uuid.uuid4().hex, config.max_attempts)
     progress = Progress(len(pending), sum(s.instances for s in pending), already=len(plan.shards) - len(pending))
     failures = []
-    for result in _results(config, spec, pending):
+    for result in run_shards(config.pool, spec, pending):
         progress.add(result)
         if result.failure:
             failures.append(result)
     return sorted(failures, key=lambda f: f.index)
-
-
-def _results(config: AnnotateConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> Iterator[ShardResult]:
-    ours = not ray.is_initialized()
-    if ours:
-        ray.init(logging_level=logging.WARNING)
-    DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    pool = config.pool
-    low, high = min(pool.min_size, len(pending)), min(max(pool.max_size, pool.min_size), len(pending))
-    work = ray.data.from_items([{"index": shard.index} for shard in pending], override_num_blocks=len(pending)).map_batches(
-        ShardWorker,
-        fn_constructor_args=(spec,),
-        batch_size=1,
-        num_cpus=pool.cpus,
-        num_gpus=pool.gpus or None,
-        compute=ActorPoolStrategy(
-            min_size=low,
-            max_size=high,
-            initial_size=min(max(pool.initial_size or low, low), high),
-            max_concurrent_calls_per_actor=_CALLS_PER_WORKER,
-            enable_true_multi_threading=True,
-        ),
-        max_restarts=pool.max_restarts,
-        max_task_retries=config.max_attempts * _CALLS_PER_WORKER * 2,
-    )
-    try:
-        for row in work.iter_rows():
-            quarantined = {reason: n for reason, n in row.pop("quarantined").items() if n}
-            yield ShardResult(quarantined=quarantined, **row)
-    except ray.exceptions.RayError as error:
-        raise EngineError(f"the workers stopped: {_first_cause(error)}; what is committed stays, submit the job again to go on") from error
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-def _first_cause(error: BaseException) -> str:
-    cause = getattr(error, "cause", None) or error.__cause__ or error
-    text = [line for line in str(cause).strip().splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {text[-1] if text else ''}"
 
 
 def _failure(failures: list[ShardResult], plan: AnnotationPlan) -> EngineError:

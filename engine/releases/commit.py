@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from engine.errors import AlreadyExists, CommitConflict, MissingInput, ReleaseError, StorageError
 from engine.releases.card import write_card
 from engine.releases.store import (
@@ -19,6 +21,7 @@ from engine.releases.store import (
     Release,
     commit_key,
     commits_prefix,
+    first_problem,
     head_key,
     object_key,
     plan_key,
@@ -186,5 +189,5 @@ def _move_head(store: Store, pointer: ReleasePointer, name: str) -> None:
 def _read_commit(store: Store, key: str) -> ShardCommit:
     try:
         return ShardCommit.from_bytes(store.get(key))
-    except ValueError as error:
-        raise StorageError(f"{join(store.url, key)}: not a shard commit: {error}") from None
+    except ValidationError as error:
+        raise StorageError(f"{join(store.url, key)}: not a shard commit: {first_problem(error)}") from None

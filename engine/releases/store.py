@@ -19,6 +19,7 @@ from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from engine.errors import MissingInput, ReleaseError, StorageError
 from engine.storage import Store, join
@@ -135,8 +136,8 @@ def read_head(store: Store, name: str) -> tuple[bytes | None, ReleasePointer | N
         return data, ReleasePointer.from_bytes(data)
     except MissingInput:
         return None, None
-    except ValueError as error:
-        raise ReleaseError(f"{join(store.url, head_key(name))}: not a release pointer: {error}") from None
+    except ValidationError as error:
+        raise ReleaseError(f"{join(store.url, head_key(name))}: not a release pointer: {first_problem(error)}") from None
 
 
 def read_manifest(store: Store, name: str, version: int) -> ReleaseManifest:
@@ -147,8 +148,8 @@ def read_manifest(store: Store, name: str, version: int) -> ReleaseManifest:
     except MissingInput:
         there = ", ".join(str(v) for v in release_versions(store, name)) or "none"
         raise ReleaseError(f"{store.url}: release {name!r} has no version {version} (versions there: {there})") from None
-    except ValueError as error:
-        raise ReleaseError(f"{join(store.url, key)}: not a release manifest: {error}") from None
+    except ValidationError as error:
+        raise ReleaseError(f"{join(store.url, key)}: not a release manifest: {first_problem(error)}") from None
     if (manifest.name, manifest.version) != (name, version):
         raise ReleaseError(f"{join(store.url, key)}: says it is {manifest.name!r} version {manifest.version}; it was moved or edited")
     return manifest
@@ -163,3 +164,9 @@ def release_versions(store: Store, name: str) -> list[int]:
 def release_names(store: Store) -> list[str]:
     """Names below a root that have a HEAD."""
     return sorted(key.split("/")[1] for key in store.list("releases") if key.endswith("/HEAD"))
+
+
+def first_problem(error: ValidationError) -> str:
+    """One line on the first thing wrong with a record."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}"

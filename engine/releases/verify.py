@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from engine.errors import EngineError, ReleaseError
-from engine.releases.store import READ_THREADS, Release, commit_key, open_release, plan_key, read_rows, version_prefix
+from engine.releases.store import READ_THREADS, Release, commit_key, first_problem, open_release, plan_key, read_rows, version_prefix
 from engine.releases.tables import count_reasons, quarantine_table
 from schemas.manifests import AnnotationPlan, ShardCommit
 from schemas.records import sha256_hex
@@ -57,8 +58,11 @@ def _plan_problems(release: Release) -> Iterator[str]:
     m = release.manifest
     try:
         plan = AnnotationPlan.from_bytes(release.store.get(plan_key(m.plan_digest)))
-    except (EngineError, ValueError) as error:
+    except EngineError as error:
         yield f"the plan cannot be read: {error}"
+        return
+    except ValidationError as error:
+        yield f"{plan_key(m.plan_digest)} is not a plan: {first_problem(error)}"
         return
     if plan.digest() != m.plan_digest:
         yield f"{plan_key(m.plan_digest)} has the digest {plan.digest()}"
