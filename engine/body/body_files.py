@@ -98,8 +98,10 @@ def _own_regressors(content: dict[str, Any], vertices: int) -> dict[str, np.ndar
 class _Inert:
     """Stands for an object of another library: keeps the state that was pickled and can do nothing."""
 
+    state: Any = None
+
     def __init__(self, *_: Any) -> None:
-        self.state: Any = None
+        pass
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -159,7 +161,7 @@ def _read_pickle(handle: BinaryIO, path: Path) -> dict[str, Any]:
         content = _DataUnpickler(handle, encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise UnsafeInput(f"{path}: wants {error}, which is no data; expected arrays only. Get the file from its publisher again") from None
-    except (EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, ImportError) as error:
+    except (EOFError, ValueError, TypeError, AttributeError, LookupError, ImportError, OverflowError, MemoryError) as error:
         raise UnsafeInput(f"{path}: not a pickle of a body: {type(error).__name__}: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a pickled dict in SMPL's schema, found {type(content).__name__}")
