@@ -96,7 +96,7 @@ def settle(data: bytes, annotated_wh: tuple[int, int] | None, config: ImageConfi
 
 def _decoded(data: bytes, max_pixels: int) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=("JPEG", "MPO", "PNG"))
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
         if image.width * image.height > max_pixels:
             raise SampleRejected("image_too_large", f"{image.width}x{image.height} pixels, at most {max_pixels} allowed")
         image.load()

@@ -1,0 +1,138 @@
+"""Human3.6M: cameras, millimetres, sampling, and fits that stand in the camera frame where they stood in the world."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from engine.body.smpl import Body, BodyConfig, load_body
+from engine.datasets.base import DatasetConfig, Human36mOptions, Human36mSplit, RawItem, SkippedInstances
+from engine.datasets.human36m import rest_pelvis
+from engine.datasets.registry import open_dataset
+from engine.errors import ConfigError, MissingInput, RawDataError
+
+RNG = np.random.default_rng(0)
+R, T_MM = Rotation.from_rotvec([0.4, 2.2, -1.9]).as_matrix(), np.array([120.0, -300.0, 4800.0])
+FOCAL, PRINCPT = np.array([1145.0, 1143.0]), np.array([512.5, 515.4])
+JOINTS_MM = RNG.normal(0, 400, (17, 3))
+FIT = {"pose": RNG.normal(0, 0.4, 72).tolist(), "shape": RNG.normal(0, 1, 10).tolist(), "trans": RNG.normal(0, 1, 3).tolist()}
+
+
+@pytest.fixture(scope="module")
+def open_body() -> Body:
+    return load_body(BodyConfig())
+
+
+def _write(
+    root: Path, subject: int = 1, frames: tuple[int, ...] = (0, 3, 5), cameras: tuple[int, ...] = (1, 4), fits: Any = FIT, **extra: Any
+) -> None:
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "images").mkdir(exist_ok=True)
+    images, annotations = [], []
+    for frame in frames:
+        for cam in cameras:
+            folder = f"s_{subject:02d}_act_02_subact_01_ca_{cam:02d}"
+            number = len(images)
+            image = {"id": number, "file_name": f"{folder}/{folder}_{frame + 1:06d}.jpg", "width": 1000, "height": 1002, "subject": subject}
+            images.append(image | {"action_name": "Directions", "action_idx": 2, "subaction_idx": 1, "cam_idx": cam, "frame_idx": frame})
+            annotations.append({"id": 100 + number, "image_id": number, "keypoints_vis": [1] * 17, "bbox": [300.0, 200.0, 300.0, 500.0]})
+    camera = {"R": R.tolist(), "t": T_MM.tolist(), "f": FOCAL.tolist(), "c": PRINCPT.tolist()}
+    content = {
+        "data": {"images": images, "annotations": annotations},
+        "camera": {str(c): camera for c in cameras},
+        "joint_3d": {"2": {"1": {str(f): JOINTS_MM.tolist() for f in frames}}},
+    } | extra
+    if fits is not None:
+        content["SMPL_NeuralAnnot"] = {"2": {"1": {"0": fits}}}
+    for kind, value in content.items():
+        (root / f"annotations/Human36M_subject{subject}_{kind}.json").write_text(json.dumps(value))
+
+
+def _items(root: Path, split: str = "train", **options: Any) -> list[RawItem | SkippedInstances]:
+    part = Human36mSplit(subjects=(1,), every_nth=5, cameras=(1, 2, 3, 4))
+    config = DatasetConfig(name="human36m", root=str(root), split=split, human36m=Human36mOptions(**({"train": part} | options)))
+    return list(open_dataset(config).items())
+
+
+def test_joints_go_to_the_camera_in_metres_and_to_the_image(tmp_path: Path) -> None:
+    _write(tmp_path)
+    item = _items(tmp_path)[0]
+    assert isinstance(item, RawItem)
+    assert (item.key, item.image_path) == (
+        "s_01_act_02_subact_01_ca_01_000001",
+        "images/s_01_act_02_subact_01_ca_01/s_01_act_02_subact_01_ca_01_000001.jpg",
+    )
+    (person,) = item.instances
+    for joint, world_mm in enumerate(JOINTS_MM):
+        x, y, z = R @ world_mm + T_MM
+        np.testing.assert_allclose(person.joints_cam[joint], [x / 1000, y / 1000, z / 1000], atol=2e-6)
+        np.testing.assert_allclose(person.joints_img[joint], [FOCAL[0] * x / z + PRINCPT[0], FOCAL[1] * y / z + PRINCPT[1]], atol=1e-4)
+    assert (person.skeleton, person.bbox_xywh, person.annotation_id) == ("h36m17", (300, 200, 300, 500), "100")
+
+
+def test_a_fit_s_mesh_is_where_the_rotated_world_mesh_is(tmp_path: Path, open_body: Body) -> None:
+    _write(tmp_path)
+    smpl = _items(tmp_path)[0].instances[0].smpl
+
+    def vertices(pose: Any, betas: Any, transl: Any) -> np.ndarray:
+        return open_body(*(torch.tensor([v], dtype=torch.float32) for v in (pose, betas, transl))).vertices_BV3[0].numpy()
+
+    world = vertices(FIT["pose"], FIT["shape"], FIT["trans"])
+    camera = vertices(smpl.pose, smpl.betas, smpl.transl)
+    np.testing.assert_allclose(camera, world @ R.T + T_MM / 1000, atol=1e-5)
+    assert (smpl.gender, smpl.pose_valid, smpl.betas_valid) == ("neutral", True, True)
+
+
+def test_rest_pelvis_is_affine_in_betas(open_body: Body) -> None:
+    mean_3, slope_103 = rest_pelvis(open_body)
+    betas = RNG.normal(0, 2, (5, 10))
+    direct = open_body(torch.zeros(5, 72), torch.tensor(betas, dtype=torch.float32)).joints_B243[:, 0]
+    np.testing.assert_allclose(mean_3 + betas @ slope_103, direct, atol=1e-6)
+
+
+def test_frames_cameras_and_subjects_follow_the_config(tmp_path: Path) -> None:
+    _write(tmp_path)
+    found = _items(tmp_path)
+    assert [item.key[-13:] for item in found if isinstance(item, RawItem)] == [
+        "_ca_01_000001",
+        "_ca_01_000006",
+        "_ca_04_000001",
+        "_ca_04_000006",
+    ]
+    assert [item.reason for item in found if isinstance(item, SkippedInstances)] == ["not_sampled"] * 2
+    part = Human36mSplit(subjects=(1,), every_nth=1, cameras=(4,))
+    found = _items(tmp_path, train=part, excluded=("s_01_act_02_subact_01_ca_04",))
+    assert sorted(item.reason for item in found) == ["excluded"] * 3 + ["not_sampled"] * 3
+    with pytest.raises(MissingInput, match=r"subject9_data\.json"):
+        _items(tmp_path, split="test")
+    with pytest.raises(ConfigError, match="split 'val'"):
+        _items(tmp_path, split="val")
+
+
+@pytest.mark.parametrize("fits", [None, FIT | {"trans": [float("nan")] * 3}])
+def test_a_missing_or_broken_fit_leaves_the_joints(tmp_path: Path, fits: Any) -> None:
+    _write(tmp_path, fits=fits)
+    (person,) = _items(tmp_path)[0].instances
+    assert person.smpl is None
+    assert person.joints_cam is not None
+
+
+def test_behind_the_camera_is_skipped_and_a_missing_entry_is_an_error(tmp_path: Path) -> None:
+    camera = {"R": R.tolist(), "t": [0, 0, -4800.0], "f": FOCAL.tolist(), "c": PRINCPT.tolist()}
+    _write(tmp_path, frames=(0,), cameras=(1,), camera={"1": camera})
+    assert _items(tmp_path) == [SkippedInstances("behind_camera")]
+    _write(tmp_path, joint_3d={"2": {}})
+    with pytest.raises(RawDataError, match="subject 1 lack"):
+        _items(tmp_path)
+
+
+def test_settings_name_the_body_and_only_the_split_in_use(tmp_path: Path, open_body: Body) -> None:
+    settings = open_dataset(DatasetConfig(name="human36m", root=str(tmp_path), split="test")).settings()
+    assert settings["body"] == open_body.digest
+    assert (settings["subjects"], settings["every_nth"], settings["cameras"]) == ([9, 11], 64, [4])
