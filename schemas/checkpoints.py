@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from schemas.manifests import Sha256
 from schemas.records import Record
@@ -21,8 +21,10 @@ class CheckpointFile(Record):
     size_bytes: int = Field(gt=0)
 
 
-class CheckpointPart(Record):
+class CheckpointPart(BaseModel):
     """A body model or pose prior the network was trained with, which the checkpoint does not contain."""
+
+    model_config = Record.model_config
 
     name: str
     digest: Sha256

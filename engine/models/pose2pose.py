@@ -42,7 +42,7 @@ class ModelConfig(Config):
     feature_dim: int = Field(default=512, gt=0, description="channels sampled at each joint")
     head: Literal["vposer", "6d"] = Field(default="vposer", description="body pose as the prior's latent (recipe 3) or as 6D rotations")
     rotation_start: Literal["upright", "zero"] = Field(
-        default="upright", description="biases of the 6D outputs: 'upright' starts at a person facing the camera, 'zero' is the paper's"
+        default="upright", description="first rotations: 'upright' is a person facing the camera, 'zero' the paper's random ones"
     )
     pixel_mean: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="subtracted from RGB/255; the paper uses none")
     pixel_std: tuple[float, float, float] = Field(default=(1.0, 1.0, 1.0), description="divides RGB/255 less the mean; the paper uses none")

@@ -35,8 +35,9 @@ def sample_at_joints(features_BCHW: Tensor, xy_BJ2: Tensor) -> Tensor:
 class RotationNet(nn.Module):
     """Feature map and detached joints -> root 6D (B, 6), body code (B, body_dim), betas (B, 10), raw camera (B, 3).
 
-    With `start` "upright" the biases of the 6D outputs are a person upright facing the camera in the rest pose; with "zero" they
-    are the paper's zeros, from which the first rotations are random and the root spends its first steps turning over.
+    With `start` "upright" the first outputs are a person upright, facing the camera, in the prior's mean pose (or the rest pose): biases
+    of the 6D outputs say so and the pose weights are a tenth. With "zero" both are the paper's, and the first rotations are random,
+    because thousands of inputs add up.
     """
 
     def __init__(self, channels: int, feature_dim: int, body_dim: int, start: Literal["upright", "zero"]) -> None:
@@ -51,6 +52,8 @@ class RotationNet(nn.Module):
         self.camera = _linear(channels, 3)
         if start == "upright":
             with torch.no_grad():
+                self.root.weight *= 0.1
+                self.body.weight *= 0.1
                 self.root.bias.copy_(torch.tensor(UPRIGHT_6D))
                 if body_dim == BODY_JOINTS * 6:
                     self.body.bias.copy_(torch.tensor(IDENTITY_6D * BODY_JOINTS))

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.models.losses import TERMS, LossConfig, loss_terms, weighted_total
+from engine.models.pose2pose import Pose2PoseOutput
+from schemas.skeletons import POSE2POSE25, POSE2POSE33
+
+DATA_3D = ("smpl_joint_img", "smpl_pose", "smpl_shape", "joint_cam", "smpl_joint_cam")
+
+
+@pytest.fixture
+def output(network, make_batch) -> Pose2PoseOutput:
+    return network().train()(make_batch(3)["image"])
+
+
+def _random_masks(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(5)
+    masks = [k for k in batch if k.endswith(("valid", "trunc"))] + ["is_3d"]
+    return batch | {k: (torch.rand(batch[k].shape, generator=g) < 0.6).float() for k in masks}
+
+
+def test_every_term_against_numpy(output: Pose2PoseOutput, make_batch) -> None:
+    batch = _random_masks(make_batch(3))
+    terms = loss_terms(output, batch)
+    b = {k: v.double().numpy() for k, v in batch.items() if k != "image"}
+    rows = [POSE2POSE33.joints.index(name) for name in POSE2POSE25.joints]
+    img, proj, joints, pose, betas, latent = (
+        getattr(output, k).detach().double().numpy()
+        for k in ("joint_img_B253", "joint_proj_B332", "joints_B333", "pose_B72", "betas_B10", "latent_B32")
+    )
+    relative = joints - joints[:, :1]
+    expected = dict.fromkeys(TERMS, 0.0)
+    B = 3
+    for i in range(B):
+        for j, r in enumerate(rows):
+            for axis in range(3):
+                mask = b["joint_trunc"][i, r] * (b["is_3d"][i] if axis == 2 else 1)
+                expected["joint_img"] += mask * abs(img[i, j, axis] - b["joint_img"][i, r, axis]) / (B * 25 * 3)
+                fit = abs(img[i, j, axis] - b["smpl_joint_img"][i, r, axis])
+                expected["smpl_joint_img"] += b["smpl_joint_trunc"][i, r] * fit / (B * 25 * 3)
+        for r in range(33):
+            for axis in range(3):
+                cam = abs(relative[i, r, axis] - b["joint_cam"][i, r, axis]) / (B * 33 * 3)
+                expected["joint_cam"] += b["joint_valid"][i, r] * b["is_3d"][i] * cam
+                fit = abs(relative[i, r, axis] - b["smpl_joint_cam"][i, r, axis]) / (B * 33 * 3)
+                expected["smpl_joint_cam"] += b["smpl_joint_valid"][i, r] * fit
+            for axis in range(2):
+                expected["joint_proj"] += b["joint_trunc"][i, r] * abs(proj[i, r, axis] - b["joint_img"][i, r, axis]) / (B * 33 * 2)
+        for k in range(72):
+            expected["smpl_pose"] += b["smpl_pose_valid"][i, k] * abs(pose[i, k] - b["smpl_pose"][i, k]) / (B * 72)
+        for k in range(10):
+            expected["smpl_shape"] += b["smpl_shape_valid"][i] * abs(betas[i, k] - b["smpl_shape"][i, k]) / (B * 10)
+    expected["latent_l2"], expected["shape_l2"] = np.mean(latent**2), np.mean(betas**2)
+    for name in TERMS:
+        assert terms[name].item() == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
+    config = LossConfig(joint_cam=3.0, smpl_pose=0.0)
+    total = sum(getattr(config, name) * expected[name] for name in TERMS)
+    assert weighted_total(terms, config).item() == pytest.approx(total, rel=1e-4)
+
+
+def test_2d_supervision_gives_no_3d_gradient(network, make_batch) -> None:
+    model, batch = network().train(), make_batch(3, only_2d=True)
+    terms = loss_terms(model(batch["image"]), batch)
+    for name in DATA_3D:
+        assert terms[name].item() == 0
+    sum(terms[name] for name in DATA_3D).backward()
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in model.parameters())
+    assert terms["joint_img"] > 0 and terms["joint_proj"] > 0
+
+
+def test_depth_of_positions_is_free_without_3d(network, make_batch) -> None:
+    batch = make_batch(2, only_2d=True)
+    out = network().eval()(batch["image"])
+    moved = replace(out, joint_img_B253=out.joint_img_B253 + torch.tensor([0.0, 0.0, 3.0]))
+    torch.testing.assert_close(loss_terms(out, batch)["joint_img"], loss_terms(moved, batch)["joint_img"])
+
+
+def test_matrix_target_has_no_jump_at_half_a_turn(network, make_batch, output: Pose2PoseOutput) -> None:
+    """A root turned by pi - d and by pi + d: nearly one rotation, but opposite axis-angle vectors."""
+    batch = make_batch(3)
+    root = torch.zeros(3, 3)
+    losses = {}
+    for target in ("axis_angle", "matrix"):
+        for angle in (torch.pi - 0.01, -torch.pi + 0.01):
+            root[:, 0] = angle
+            pose = torch.cat((root, batch["smpl_pose"][:, 3:]), dim=1)
+            losses[target, angle > 0] = loss_terms(output, batch | {"smpl_pose": pose}, target)["smpl_pose"].item()
+    assert abs(losses["matrix", True] - losses["matrix", False]) < 1e-3
+    assert abs(losses["axis_angle", True] - losses["axis_angle", False]) > 1e-2
+
+
+def test_pose_target_matrix_is_zero_at_the_truth(output: Pose2PoseOutput, make_batch) -> None:
+    batch = make_batch(3)
+    exact = batch | {"smpl_pose": output.pose_B72.detach()}
+    for target in ("axis_angle", "matrix"):
+        assert loss_terms(output, exact, target)["smpl_pose"].item() < 1e-5
+
+
+def test_masked_entries_stay_in_the_denominator(output: Pose2PoseOutput, make_batch) -> None:
+    batch = make_batch(3)
+    whole = loss_terms(output, batch)["smpl_shape"]
+    first = loss_terms(output, batch | {"smpl_shape_valid": torch.tensor([1.0, 0.0, 0.0])})["smpl_shape"]
+    alone = (output.betas_B10[0] - batch["smpl_shape"][0]).abs().mean()
+    torch.testing.assert_close(first, alone / 3)
+    assert first < whole
+
+
+def test_no_latent_no_regulariser(network, make_batch) -> None:
+    batch = make_batch(2)
+    assert loss_terms(network(head="6d")(batch["image"]), batch)["latent_l2"].item() == 0
