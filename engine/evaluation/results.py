@@ -28,7 +28,7 @@ class NetworkResult(Record):
     """One network on the test set: every instance of it is among `errors.persons` or, with its reason, in `left_out`."""
 
     name: str
-    digest: Sha256
+    network_digest: Sha256
     lineage: dict[str, str]
     errors: Errors
     sequences: dict[str, Errors]

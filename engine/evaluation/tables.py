@@ -7,7 +7,7 @@ from rich.table import Table
 
 from engine.evaluation.results import Errors, Results
 
-COLUMNS = ("what", "persons", "MPJPE", "PA-MPJPE", "x", "y", "z", "MPVPE", "PA-MPVPE", "PA-MPJPE against the mean")
+COLUMNS = ("what", "persons", "MPJPE", "PA-MPJPE", "x", "y", "z", "MPVPE", "PA-MPVPE", "PA to baseline")
 _PLAIN_WIDTH = 140
 
 
@@ -20,7 +20,7 @@ def result_rows(results: Results) -> list[tuple[str, ...]]:
     rows += [_row(network.name, network.errors, best[1] if best else None) for network in results.networks]
     if results.pseudo_gt:
         release = results.pseudo_gt
-        rows.append(_row(f"pseudo-GT {release.release} v{release.version}, against its truth", release.errors, None))
+        rows.append(_row(f"release {release.release} v{release.version} against its truth", release.errors, None))
     return rows
 
 
@@ -37,6 +37,7 @@ def notes(results: Results) -> list[str]:
     """What a reader of the table has to know, one sentence a line."""
     lines = [
         f"Test set {results.test_set}, body {results.body!r}. Millimetres, means over persons.",
+        "The last column is the difference of PA-MPJPE to the baseline's.",
         "x, y and z are mean absolute errors along each axis after the alignment of PA-MPJPE.",
     ]
     for network in results.networks:
@@ -67,6 +68,7 @@ def print_results(results: Results, console: Console | None = None) -> None:
     table = Table(*COLUMNS, title="Evaluation (mm)")
     for column in table.columns[1:]:
         column.justify = "right"
+    table.columns[0].no_wrap = True
     for row in result_rows(results):
         table.add_row(*row)
     console.print(table)

@@ -1,0 +1,89 @@
+"""The evaluation job end to end: checkpoint, test set, baseline and release in; results and predictions out; asked twice."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from engine.body.smpl import BodyConfig, load_body
+from engine.config import validate
+from engine.errors import CommitConflict, ConfigError, MissingInput
+from engine.evaluation.run import EvaluateConfig, evaluate, read_predictions, read_results
+from engine.evaluation.tables import COLUMNS, notes, result_rows
+from engine.storage import Store
+from tests.engine.evaluation.builders import truth_bytes, write_checkpoint, write_people, write_release
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    root, body = tmp_path_factory.mktemp("evaluation"), load_body(BodyConfig())
+    people = write_people(f"{root}/people", body)
+    write_people(f"{root}/training", body, seed=9)
+    write_checkpoint(f"{root}/f", body)
+    write_checkpoint(f"{root}/g", body, seed=1)
+    write_release(f"{root}/store", "people", people, body, noise=0.1)
+    (root / "truth.parquet").write_bytes(truth_bytes(people))
+    return EvaluateConfig(
+        out=f"{root}/out", networks=[{"name": n, "checkpoint": f"{root}/{n}"} for n in "fg"], test_set=f"{root}/people",
+        mean_pose_from=[f"{root}/training"], device="cpu",
+        release={"root": f"{root}/store", "name": "people", "truth": f"{root}/truth.parquet"},
+    )
+
+
+@pytest.fixture(scope="module")
+def printed():
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def results(config, printed):
+    return evaluate(config, Console(file=printed))
+
+
+def test_everything_is_in_the_results(config, results):
+    assert read_results(config.out) == results
+    assert [n.name for n in results.networks] == ["f", "g"] and results.networks[0].network_digest != results.networks[1].network_digest
+    for network in results.networks:
+        assert network.errors.persons == 8 == sum(s.persons for s in network.sequences.values())
+        assert network.errors.pa_mpjpe_mm < network.errors.mpjpe_mm
+        weighted = sum(s.persons * s.pa_mpjpe_mm for s in network.sequences.values()) / 8
+        assert weighted == pytest.approx(network.errors.pa_mpjpe_mm, abs=1e-3)
+        assert read_predictions(config.out, network).num_rows == 8
+    assert results.baseline.averaged_persons == 8 and results.pseudo_gt.joined == 8
+    assert {"body", "test_set", "network f", "network g", "training set people/test", "release", "truth", "settings"} == set(results.inputs)
+
+
+def test_the_table_can_be_read_in_a_log(results, printed):
+    text = printed.getvalue()
+    rows = result_rows(results)
+    assert [len(row) for row in rows] == [len(COLUMNS)] * 4 and rows[0][0].startswith("mean ") and rows[1][-1].endswith("%")
+    for cell in (c for row in rows for c in row if c):
+        assert cell in text
+    assert all(line in " ".join(text.split()) for line in notes(results)) and max(map(len, text.splitlines())) <= 140
+
+
+def test_asked_again_nothing_is_computed(config, results):
+    before = {key: Store(config.out).get(key) for key in Store(config.out).list()}
+    again = io.StringIO()
+    assert evaluate(config, Console(file=again)) == results
+    assert "nothing to do" in again.getvalue() and "predicting" not in again.getvalue()
+    assert {key: Store(config.out).get(key) for key in Store(config.out).list()} == before
+
+
+def test_other_inputs_do_not_replace_results(config, results):
+    with pytest.raises(CommitConflict, match="network g"):
+        evaluate(config.model_copy(update={"networks": config.networks[:1]}), Console(file=io.StringIO()))
+
+
+def test_an_interrupted_run_is_done_again_with_the_same_bytes(config, results, tmp_path):
+    fresh = config.model_copy(update={"out": str(tmp_path)})
+    Store(fresh.out).create("predictions/f.parquet", b"left by a crash")
+    assert evaluate(fresh, Console(file=io.StringIO())).to_bytes() == results.to_bytes()
+
+
+def test_wrong_configs_say_what_is_wrong(config):
+    with pytest.raises(MissingInput, match="nowhere"):
+        evaluate(config.model_copy(update={"test_set": "/nowhere"}), Console(file=io.StringIO()))
+    two = {"out": "o", "test_set": "t", "networks": [{"name": "f", "checkpoint": "c"}] * 2}
+    with pytest.raises(ConfigError, match="two networks have one name"):
+        validate(EvaluateConfig, two, "here")
