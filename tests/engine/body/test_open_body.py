@@ -89,6 +89,15 @@ def test_mirrored_pose_gives_the_mirrored_body(body: Body) -> None:
         np.testing.assert_allclose(mirrored, joints[:, SKELETONS[name].flip_permutation] * [-1, 1, 1], atol=3e-3)
 
 
+def test_joints_of_the_posed_mesh_stay_at_the_kinematic_joints(body: Body) -> None:
+    """Training regresses joints from the posed mesh; they must not hang on vertices of another bone."""
+    torch.manual_seed(0)
+    pose, betas = 0.3 * torch.randn(50, 72), torch.randn(50, 10)
+    error_BJ = (body.joints(pose, betas, "smpl24") - body(pose, betas).joints_B243).norm(dim=-1)
+    assert error_BJ.mean() < 0.005
+    assert error_BJ.mean(0).max() < 0.012
+
+
 def test_limbs_keep_their_thickness_when_bent(body: Body) -> None:
     """Arms down and sitting: the skin around shoulders and hips does not collapse onto the bone."""
     pose = torch.zeros(3, 24, 3)
