@@ -24,7 +24,7 @@ FLOORS |= {
     "engine.loading": BASE | {"engine.body", "engine.shards", "engine.releases"},
     "engine.synthetic": BASE | {"engine.body"},
 }
-FLOORS["engine.training"] = BASE | {"engine.body", "engine.models", "engine.loading", "engine.shards"}
+FLOORS["engine.training"] = BASE | {"engine.body", "engine.models", "engine.loading", "engine.shards", "engine.releases"}
 FLOORS["engine.annotators"] = BASE | {"engine.body", "engine.models", "engine.loading", "engine.shards", "engine.training"}
 FLOORS["engine.fanout"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.evaluation"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
