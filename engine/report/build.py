@@ -33,8 +33,8 @@ from schemas.sample import Instance, Sample
 _QUALITY = ("score", "reprojection_error", "visible_fraction", "truncation", "latent_norm", "valid_joints")
 _FIGURES_A_SHEET = 12
 _HOW_TO_READ = (
-    "Left the photograph with its annotated keypoints, in the middle the meshes from the camera, on the right every person as a camera "
-    "to the right of the photograph would see them: what faces the camera looks to the left."
+    "Left the photograph with its annotated keypoints, in the middle the meshes from the camera, on the right the largest persons as a "
+    "camera to the right of the photograph would see them: what faces the photographer looks to the left."
 )
 
 
@@ -139,7 +139,7 @@ def _release_section(config: ReportConfig, wanted: ReportedRelease, release: Rel
             caption = f"{title} {_HOW_TO_READ}" + (" In grey the truth." if wanted.truth else "")
             blocks += _sheets(store, f"pictures/{name}-{kind}", drawn, body, caption)
         columns = {column: rows[column].to_numpy() for column in _QUALITY}
-        if png := histograms(columns, {c: PSEUDO_GT_SCHEMA.field(c).metadata[b"unit"].decode() for c in _QUALITY}):
+        if png := histograms(columns, dict.fromkeys(("score", "visible_fraction", "truncation"), (0.0, 1.0))):
             meanings = "; ".join(f"{c.replace('_', ' ')}: {PSEUDO_GT_SCHEMA.field(c).metadata[b'meaning'].decode()}" for c in _QUALITY)
             blocks.append(_picture(store, f"pictures/{name}-quality.png", png, f"Quality of the release's persons. {meanings}."))
     return Section(f"Release {manifest.name} v{manifest.version}", blocks)

@@ -26,6 +26,7 @@ _BACKGROUND, _INK = (246, 247, 249), (31, 41, 55)
 _MAX_SIDE_VIEWS = 6
 _SIDE_DISTANCE_M = 50.0
 _OPACITY = 0.82
+_FILL = 0.94
 
 
 @dataclass(frozen=True)
@@ -82,27 +83,29 @@ def photo_and_overlay(figure: Figure, faces_F3: np.ndarray, width: int, height: 
 
 
 def side_views(figure: Figure, faces_F3: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Every person as seen from its right in the picture, all at one scale, on plain ground; truth in grey behind its prediction."""
-    bodies = []
-    for i, person in enumerate(figure.persons[:_MAX_SIDE_VIEWS]):
-        bodies.append((person.vertices_V3, PALETTE[i % len(PALETTE)]))
-        if person.truth_V3 is not None:
-            bodies.append((person.truth_V3, TRUTH_COLOUR))
+    """Persons as seen from their right in the picture, all at one scale, on plain ground; truth in grey behind its prediction.
+
+    The six persons with the largest boxes, in as many rows as show them largest.
+    """
+    groups = [_turned(figure.persons[i], PALETTE[i % len(PALETTE)]) for i in _largest(figure.persons, _MAX_SIDE_VIEWS)]
     ground = np.full((height, width, 3), _BACKGROUND, np.uint8)
-    if not bodies:
+    if not groups:
         return ground
-    turned = [side_view(vertices) for vertices, _ in bodies]
-    middles = [(v.min(axis=0) + v.max(axis=0)) / 2 for v in turned]
-    extents = [v.max(axis=0) - v.min(axis=0) for v in turned]
-    pixels_per_m = min(0.94 * height / max(e[1] for e in extents), 0.94 * width / sum(e[0] for e in extents))
-    slack = width - pixels_per_m * sum(e[0] for e in extents)
-    left = 0.0
-    for vertices, middle, extent, (_, colour) in zip(turned, middles, extents, bodies, strict=True):
-        slot = pixels_per_m * extent[0] + slack / len(bodies)
-        focal = pixels_per_m * _SIDE_DISTANCE_M
-        view = View((focal, focal), (left + slot / 2 - 0.5, height / 2 - 0.5), width, height)
-        ground = composite(ground, render_mesh(vertices - middle + [0, 0, _SIDE_DISTANCE_M], faces_F3, view, colour))
-        left += slot
+    choices = []
+    for row_count in range(1, len(groups) + 1):
+        rows = [[body for i in part for body in groups[i]] for part in np.array_split(range(len(groups)), row_count)]
+        tallest, widest = max(e[1] for row in rows for _, e, _ in row), max(sum(e[0] for _, e, _ in row) for row in rows)
+        choices.append((min(_FILL * height / row_count / tallest, _FILL * width / widest), rows))
+    pixels_per_m, rows = max(choices, key=lambda choice: choice[0])
+    focal = pixels_per_m * _SIDE_DISTANCE_M
+    for r, row in enumerate(rows):
+        slack = (width - pixels_per_m * sum(extent[0] for _, extent, _ in row)) / len(row)
+        left, middle = 0.0, (r + 0.5) * height / len(rows) - 0.5
+        for vertices, extent, colour in row:
+            slot = pixels_per_m * extent[0] + slack
+            view = View((focal, focal), (left + slot / 2 - 0.5, middle), width, height)
+            ground = composite(ground, render_mesh(vertices, faces_F3, view, colour))
+            left += slot
     return ground
 
 
@@ -122,6 +125,22 @@ def _cell(figure: Figure, faces: np.ndarray, tile: int) -> np.ndarray:
     for row, line in enumerate(figure.caption):
         draw.text((4, 2 + 17 * row), _fitted(line, font, strip.shape[1] - 8), fill=_INK, font=font)
     return np.pad(np.vstack([strip, np.asarray(below)]), ((6, 0), (6, 6), (0, 0)), constant_values=255)
+
+
+def _largest(persons: list[Person], count: int) -> list[int]:
+    area = [p.instance.bbox_xywh[2] * p.instance.bbox_xywh[3] for p in persons]
+    return sorted(sorted(range(len(persons)), key=lambda i: -area[i])[:count])
+
+
+def _turned(person: Person, colour: Colour) -> list[tuple[np.ndarray, np.ndarray, Colour]]:
+    """The person's mesh, and its truth if there is one, from the side: vertices on the camera's axis, extent (m), colour."""
+    bodies = []
+    for vertices, shade in ((person.vertices_V3, colour), (person.truth_V3, TRUTH_COLOUR)):
+        if vertices is not None:
+            turned = side_view(vertices)
+            low, high = turned.min(axis=0), turned.max(axis=0)
+            bodies.append((turned - (low + high) / 2 + [0, 0, _SIDE_DISTANCE_M], high - low, shade))
+    return bodies
 
 
 def _fitted(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -30,8 +30,11 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes |
     return _panels(terms, lambda axes, term: _draw_term(axes, term, histories))
 
 
-def histograms(columns: Mapping[str, np.ndarray], units: Mapping[str, str] | None = None) -> bytes | None:
-    """One panel a column, its finite values in 40 bins up to the 99.5th percentile, with median and count. None if nothing is finite."""
+def histograms(columns: Mapping[str, np.ndarray], ranges: Mapping[str, tuple[float, float]] | None = None) -> bytes | None:
+    """One panel a column: finite values in 40 bins, with median and count. None if nothing is finite.
+
+    A column without a range goes from its least value to its 99.5th percentile.
+    """
     finite = {name: values[np.isfinite(values)] for name, values in ((n, np.asarray(v, np.float64)) for n, v in columns.items())}
     finite = {name: values for name, values in finite.items() if len(values)}
     if not finite:
@@ -39,11 +42,10 @@ def histograms(columns: Mapping[str, np.ndarray], units: Mapping[str, str] | Non
 
     def draw(axes: plt.Axes, name: str) -> None:
         values = finite[name]
-        low, high = values.min(), np.percentile(values, 99.5)
+        low, high = (ranges or {}).get(name, (values.min(), np.percentile(values, 99.5)))
         axes.hist(values, bins=40, range=(low, high if high > low else low + 1), color="#60a5fa")
         axes.axvline(np.median(values), color="#ea580c", linewidth=1.2)
-        median = f"{np.median(values):.3g} {(units or {}).get(name, '')}".rstrip()
-        axes.set_title(f"{name.replace('_', ' ')}: median {median}, {len(values)} persons", fontsize=9)
+        axes.set_title(f"{name.replace('_', ' ')}: median {np.median(values):.3g}, {len(values)} persons", fontsize=9)
 
     return _panels(list(finite), draw)
 

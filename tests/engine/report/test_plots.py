@@ -24,5 +24,5 @@ def test_loss_curves_have_a_panel_a_term():
 
 
 def test_histograms_leave_out_what_is_not_finite():
-    assert _size(histograms({"score": np.array([0.1, np.nan, 0.9]), "truncation": np.zeros(5)}, {"score": "px"}))[0] > 400
+    assert _size(histograms({"score": np.array([0.1, np.nan, 0.9]), "truncation": np.zeros(5)}, {"score": (0.0, 1.0)}))[0] > 400
     assert histograms({"latent_norm": np.full(3, np.nan)}) is None
