@@ -28,6 +28,7 @@ from engine.releases.tables import encode
 from engine.shards.reader import open_shard_set, read_samples
 from engine.storage import Store
 from schemas.manifests import AnnotationPlan, ShardCommit, ShardPlan
+from schemas.sample import Sample
 
 CORRUPT, DIED, FAILED = "shard_corrupt", "process_died", "shard_failed"
 _RETRY_PAUSE_S = 1.0
@@ -105,7 +106,7 @@ class ShardWorker:
         done = load_commit(self.store, self.digest, shard.index)
         if done is not None:
             return _result(done)
-        data = self.shard_set.fetch(self.shard_set.manifest.shards[shard.index])
+        samples = read_samples(self.shard_set.fetch(self.shard_set.manifest.shards[shard.index]), shard)
         with self.lock:
             record = self.ledger.begin(shard.index)
             if record is None:
@@ -113,7 +114,7 @@ class ShardWorker:
                 return ShardResult(shard.index, DIED, message)
             start = time.perf_counter()
             try:
-                rows = self._annotate(shard, data)
+                rows = self._annotate(samples)
             finally:
                 self.ledger.end(record)
             compute_s = time.perf_counter() - start
@@ -121,8 +122,7 @@ class ShardWorker:
         outcome = commit_shard(self.store, make_commit(self.digest, shard, parquet, rows.table.num_rows, rows.quarantine), parquet)
         return _result(outcome.commit, compute_s, outcome.raced)
 
-    def _annotate(self, shard: ShardPlan, data: bytes) -> ShardRows:
-        samples = read_samples(data, shard)
+    def _annotate(self, samples: list[tuple[Sample, bytes]]) -> ShardRows:
         batches = person_batches(samples, self.decoder, self.annotator.crop_hw, self.spec.plan.settings["batch_size"])
         try:
             return annotate_batches(batches, self.annotator)

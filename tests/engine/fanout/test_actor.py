@@ -1,0 +1,218 @@
+"""One worker, in this process: what it commits, what it sets aside, and that doing it again gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from engine.annotators.base import Annotator, Prediction
+from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
+from engine.errors import CheckpointMismatch, EngineError, ShardCorrupt
+from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardWorker, WorkerSpec
+from engine.fanout.plan import plan_annotation
+from engine.releases.commit import load_commit, load_commits, save_plan
+from engine.releases.store import object_key
+from engine.releases.tables import encode
+from engine.shards.reader import open_shard_set
+from engine.storage import Store
+from schemas.manifests import ShardCommit
+from tests.engine.fanout.conftest import make_shards, write_shard_set
+
+COMPUTING = {"batch_size": 4, "threads": 1, "device": "cpu", "decode_device": "cpu"}
+
+
+class NanAnnotator(MeanPoseAnnotator):
+    """Says NaN for every third crop it ever sees, and a depth behind the camera for the one after."""
+
+    seen = 0
+
+    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+        out = super().predict(crops_NHW3)
+        for i in range(len(crops_NHW3)):
+            self.seen += 1
+            if self.seen % 3 == 0:
+                out.pose_N72[i, 5] = np.nan
+            elif self.seen % 3 == 1 and self.seen > 1:
+                out.cam_transl_N3[i, 2] = -1.0
+        return out
+
+
+class BrokenAnnotator(MeanPoseAnnotator):
+    error: Exception
+
+    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+        raise self.error
+
+
+def make_spec(url: str, out: str, make: Callable[[], Annotator] | None = None, **fields: object) -> WorkerSpec:
+    make = make or (lambda: MeanPoseAnnotator(MeanPoseConfig()))
+    shard_set = open_shard_set(url)
+    plan = plan_annotation(shard_set.manifest, shard_set.digest, url, MeanPoseAnnotator(MeanPoseConfig()).identity(), COMPUTING)
+    return WorkerSpec(
+        **{"plan": plan, "shard_set_url": url, "out_url": out, "make_annotator": make, "submission": "s", "max_attempts": 2} | fields
+    )
+
+
+def committed(spec: WorkerSpec, index: int) -> ShardCommit:
+    commit = load_commit(Store(spec.out_url), spec.plan.digest(), index)
+    assert commit is not None
+    return commit
+
+
+def test_a_shard_becomes_sorted_rows_of_every_person(shard_set: str, tmp_path: Path) -> None:
+    spec = make_spec(shard_set, str(tmp_path / "out"))
+    result = ShardWorker(spec).run(spec.plan.shards[1])
+    assert (result.index, result.failure, result.annotated, result.quarantined) == (1, "", 6, {})
+    commit = committed(spec, 1)
+    table = pq.read_table(io.BytesIO(Store(spec.out_url).get(object_key(commit.sha256))))
+    names = list(zip(table["key"].to_pylist(), table["annotation_id"].to_pylist(), strict=True))
+    assert names == [(f"s01_{i:03d}", f"s01_{i:03d}-{p}") for i in range(3) for p in range(2)]
+    assert set(table["dataset"].to_pylist()) == {"coco"}
+    assert commit.source_sha256 == open_shard_set(shard_set).manifest.shards[1].sha256
+
+
+def test_doing_it_again_elsewhere_gives_the_same_bytes(shard_set: str, tmp_path: Path) -> None:
+    commits = []
+    for name in ("a", "b"):
+        spec = make_spec(shard_set, str(tmp_path / name))
+        worker = ShardWorker(spec)
+        order = spec.plan.shards if name == "a" else spec.plan.shards[::-1]
+        for shard in order:
+            worker.run(shard)
+        commits.append({i: c.to_bytes() for i, c in load_commits(Store(spec.out_url), spec.plan).items()})
+    assert commits[0] == commits[1]
+
+
+def test_a_committed_shard_is_not_done_again(shard_set: str, tmp_path: Path) -> None:
+    spec = make_spec(shard_set, str(tmp_path / "out"))
+    first = ShardWorker(spec).run(spec.plan.shards[0])
+    again = make_spec(shard_set, spec.out_url, make=lambda: _broken(AssertionError("must not be asked")))
+    second = ShardWorker(again).run(spec.plan.shards[0])
+    assert (second.annotated, second.failure) == (first.annotated, "") and second.compute_s == 0
+
+
+def test_a_truncated_jpeg_costs_only_its_own_persons(tmp_path: Path) -> None:
+    shards = make_shards(1, 4)
+    whole = make_spec(write_shard_set(str(tmp_path / "whole"), shards), str(tmp_path / "out_whole"))
+    sample, image, extension = shards[0][2]
+    shards[0][2] = (sample, image[: len(image) // 2], extension)
+    cut = make_spec(write_shard_set(str(tmp_path / "cut"), shards), str(tmp_path / "out_cut"))
+    tables = []
+    for spec in (whole, cut):
+        assert ShardWorker(spec).run(spec.plan.shards[0]).failure == ""
+        tables.append(pq.read_table(io.BytesIO(Store(spec.out_url).get(object_key(committed(spec, 0).sha256)))))
+    commit = committed(cut, 0)
+    assert (commit.planned, commit.annotated, commit.quarantined) == (8, 6, {"undecodable": 2})
+    (row,) = commit.quarantine
+    assert (row.key, row.annotation_id, row.reason, row.instances) == (sample.key, None, "undecodable", 2)
+    assert "cut short" in row.message
+    others = [i for i, key in enumerate(tables[0]["key"].to_pylist()) if key != sample.key]
+    assert encode(tables[0].take(others)) == encode(tables[1])
+
+
+def test_impossible_output_is_quarantined_with_its_reason(shard_set: str, tmp_path: Path) -> None:
+    spec = make_spec(shard_set, str(tmp_path / "out"), make=lambda: NanAnnotator(MeanPoseConfig()))
+    ShardWorker(spec).run(spec.plan.shards[0])
+    commit = committed(spec, 0)
+    assert (commit.planned, commit.annotated, commit.quarantined) == (6, 3, {"behind_camera": 1, "non_finite": 2})
+    assert {row.annotation_id for row in commit.quarantine} == {"s00_001-0", "s00_001-1", "s00_002-1"}
+    assert any("pose has NaN" in row.message for row in commit.quarantine)
+
+
+def test_the_same_person_twice_is_kept_once(tmp_path: Path) -> None:
+    shards = make_shards(1, 1)
+    sample, image, extension = shards[0][0]
+    twice = sample.model_copy(update={"instances": sample.instances + sample.instances[:1]})
+    spec = make_spec(write_shard_set(str(tmp_path / "set"), [[(twice, image, extension)]]), str(tmp_path / "out"))
+    ShardWorker(spec).run(spec.plan.shards[0])
+    assert (committed(spec, 0).annotated, committed(spec, 0).quarantined) == (2, {"duplicate_id": 1})
+
+
+def test_a_shard_without_persons_has_an_empty_table(tmp_path: Path) -> None:
+    spec = make_spec(write_shard_set(str(tmp_path / "set"), make_shards(1, 2, persons=0)), str(tmp_path / "out"))
+    assert ShardWorker(spec).run(spec.plan.shards[0]).failure == ""
+    assert committed(spec, 0).annotated == 0 and committed(spec, 0).size_bytes > 0
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "swap", "gone"])
+def test_a_damaged_shard_fails_with_its_name(shard_set: str, tmp_path: Path, damage: str) -> None:
+    path = Path(shard_set) / "shards" / "000001.tar"
+    data = bytearray(path.read_bytes())
+    data[700] ^= 1
+    path.unlink()
+    if damage == "swap":
+        path.write_bytes((Path(shard_set) / "shards" / "000002.tar").read_bytes())
+    elif damage != "gone":
+        path.write_bytes(bytes(data) if damage == "flip" else bytes(data[: len(data) // 2]))
+    spec = make_spec(shard_set, str(tmp_path / "out"))
+    worker = ShardWorker(spec)
+    result = worker.run(spec.plan.shards[1])
+    assert result.failure == (FAILED if damage == "gone" else CORRUPT) and "000001.tar" in result.message
+    assert worker.run(spec.plan.shards[0]).failure == ""
+    assert load_commit(Store(spec.out_url), spec.plan.digest(), 1) is None
+
+
+def _broken(error: Exception) -> Annotator:
+    annotator = BrokenAnnotator(MeanPoseConfig())
+    annotator.error = error
+    return annotator
+
+
+@pytest.mark.parametrize(
+    ("error", "match"), [(RuntimeError("no such luck"), "failed 1 times.*no such luck"), (EngineError("clear"), "clear")]
+)
+def test_an_annotator_that_raises_fails_the_shard_and_leaves_no_attempt(
+    shard_set: str, tmp_path: Path, error: Exception, match: str
+) -> None:
+    spec = make_spec(shard_set, str(tmp_path / "out"), make=lambda: _broken(error), max_attempts=1)
+    result = ShardWorker(spec).run(spec.plan.shards[0])
+    assert result.failure == FAILED
+    with pytest.raises(RuntimeError, match=f"(?s){match}"):
+        raise RuntimeError(result.message)
+    assert Store(spec.out_url).list() == []
+
+
+def test_a_shard_that_killed_its_workers_is_left_alone(shard_set: str, tmp_path: Path) -> None:
+    spec = make_spec(shard_set, str(tmp_path / "out"), make=lambda: _broken(AssertionError("must not be asked")))
+    worker = ShardWorker(spec)
+    for _ in range(2):
+        worker.ledger.begin(0)
+    result = worker.run(spec.plan.shards[0])
+    assert result.failure == DIED and "2 workers died" in result.message
+
+
+def test_another_annotator_or_shard_set_than_planned_is_refused(shard_set: str, tmp_path: Path) -> None:
+    other = MeanPoseConfig(crop_hw=(128, 96))
+    with pytest.raises(CheckpointMismatch, match="submit the job again"):
+        ShardWorker(make_spec(shard_set, str(tmp_path / "out"), make=lambda: MeanPoseAnnotator(other)))
+    another = write_shard_set(str(tmp_path / "another"), make_shards(1, 1))
+    with pytest.raises(ShardCorrupt, match="changed since the job was planned"):
+        ShardWorker(make_spec(shard_set, str(tmp_path / "out"), shard_set_url=another))
+
+
+def test_calls_from_two_threads_do_not_disturb_each_other(shard_set: str, tmp_path: Path) -> None:
+    alone, shared = (make_spec(shard_set, str(tmp_path / name)) for name in ("alone", "shared"))
+    worker = ShardWorker(alone)
+    for shard in alone.plan.shards:
+        worker.run(shard)
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(pool.map(ShardWorker(shared), [{"index": np.array([i])} for i in range(3)]))
+    assert [json.loads(row["result"][0])["index"] for row in rows] == [0, 1, 2]
+    assert load_commits(Store(alone.out_url), alone.plan) == load_commits(Store(shared.out_url), shared.plan)
+
+
+def test_from_s3_to_s3(s3_url: str) -> None:
+    url = write_shard_set(f"{s3_url}/set", make_shards(2, 1))
+    spec = make_spec(url, f"{s3_url}/out")
+    save_plan(Store(spec.out_url), spec.plan)
+    worker = ShardWorker(spec)
+    assert [worker.run(shard).annotated for shard in spec.plan.shards] == [2, 2]
+    assert sorted(load_commits(Store(spec.out_url), spec.plan)) == [0, 1]
+    assert not [key for key in Store(spec.out_url).list() if "attempts" in key]
