@@ -110,7 +110,7 @@ def optimise(
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
-    return StepResult(terms, loss, grad_norm)
+    return StepResult({name: term.detach() for name, term in terms.items()}, loss.detach(), grad_norm.detach())
 
 
 def resume(state: TrainState, run: Store, training_sets: dict[str, str]) -> None:

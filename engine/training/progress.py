@@ -48,7 +48,7 @@ class Reporter:
         EngineError when the loss of an interval is not a number.
         """
         values = [result.terms[name] for name in TERMS] + [result.loss, result.grad_norm]
-        self._sums += torch.stack([v.detach() for v in values]).float()
+        self._sums += torch.stack(values).float()
         self._steps += 1
         self._wait_s += wait_s
         row_due = step % self.config.log_every_steps == 0 or step == self.total_steps

@@ -1,0 +1,115 @@
+"""Training under a real Ray: two workers that talk through gloo, one of them killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from engine.errors import CheckpointMismatch, ConfigError, MissingInput
+from engine.storage import Store
+from engine.training.checkpoint import latest, load_network, open_checkpoint
+from engine.training.config import TrainAnnotatorConfig
+from engine.training.history import read_history
+from engine.training.run import check_inputs, claim, train
+from schemas.checkpoints import CheckpointManifest
+
+Make = Callable[..., TrainAnnotatorConfig]
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False, object_store_memory=100 << 20)
+    yield
+    ray.shutdown()
+
+
+def _own_train_workers() -> list[int]:
+    """Process ids of the Ray Train workers that descend from this process, and of no other's."""
+    parent, workers = {}, []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, rest = stat.read_text().split(" (", 1)
+        except OSError:
+            continue
+        name, fields = rest.rsplit(") ", 1)
+        parent[int(pid)] = int(fields.split()[1])
+        if name.startswith("ray::RayTrainWo"):
+            workers.append(int(pid))
+
+    def ours(pid: int) -> bool:
+        while pid > 1:
+            if pid == os.getpid():
+                return True
+            pid = parent.get(pid, 0)
+        return False
+
+    return [pid for pid in workers if ours(pid)]
+
+
+def _kill_a_worker_after(run: Store, step: int, killed: list[int]) -> None:
+    """SIGKILL one of this test's own Ray Train workers once the run has committed `step`."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = latest(run)
+        if found is not None and found.manifest.step >= step:
+            os.kill(_own_train_workers()[0], signal.SIGKILL)
+            killed.append(found.manifest.step)
+            return
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_changes_nothing_but_the_time(make_config: Make, ray_cluster: None) -> None:
+    config = make_config(max_steps=30, num_workers=2, checkpoint_every_steps=5, log_every_steps=5, max_failures=2)
+    whole, broken = config.model_copy(update={"out": config.out + "-whole"}), config.model_copy(update={"out": config.out + "-broken"})
+    manifest = train(whole)
+    assert manifest.finished and manifest.samples_consumed == 120
+    killed: list[int] = []
+    killer = threading.Thread(target=_kill_a_worker_after, args=(Store(broken.out), 5, killed))
+    killer.start()
+    train(broken)
+    killer.join()
+    assert killed and killed[0] < 30
+    a, b = (open_checkpoint(c.out).tensors("model.pt") for c in (whole, broken))
+    assert max((a[k].double() - b[k].double()).abs().max().item() for k in a) < 1e-6
+    assert [row["step"] for row in read_history(broken.out)] == [5, 10, 15, 20, 25, 30]
+    assert load_network(broken.out).manifest.role == "annotator"
+
+    begin = time.monotonic()
+    assert train(broken) == open_checkpoint(broken.out).manifest  # submitted again: nothing to do
+    assert time.monotonic() - begin < 1
+
+
+def test_a_run_directory_belongs_to_one_config(make_config: Make) -> None:
+    config = make_config()
+    run = Store(config.out)
+    claim(run, config)
+    claim(run, config.model_copy(update={"num_workers": 2, "log_every_steps": 7}))
+    other = config.model_copy(update={"seed": 5, "optim": config.optim.model_copy(update={"lr": 0.5})})
+    with pytest.raises(CheckpointMismatch, match=r"differs in optim\.lr, seed"):
+        claim(run, other)
+
+
+def test_wrong_inputs_are_told_before_ray_starts(make_config: Make, tmp_path) -> None:
+    config = make_config()
+    check_inputs(config)
+    missing = config.loading.model_copy(update={"itw": (config.loading.itw[0].model_copy(update={"url": str(tmp_path / "nowhere")}),)})
+    for fields, error, message in (
+        ({"loading": missing}, MissingInput, "nowhere"),
+        ({"num_workers": 3}, ConfigError, "expected a multiple of 6"),
+        ({"backbone_init": str(tmp_path / "no.pth")}, MissingInput, "no.pth"),
+        ({"loading": config.loading.model_copy(update={"mocap": (), "itw": ()})}, ConfigError, "no training data"),
+    ):
+        with pytest.raises(error, match=message):
+            train(config.model_copy(update=fields | {"out": f"{tmp_path}/{len(message)}"}))
+    assert not ray.is_initialized()
+
+
+def test_manifest_is_a_record(make_config: Make) -> None:
+    assert "created_at" in CheckpointManifest.undigested()
