@@ -39,7 +39,8 @@ INSTANCE = np.dtype(
         ("shape_valid", "f4"),
         ("fit_cam", "f4", (J, 3)),  # joints of the SMPL fit, camera frame, m; filled in by targets.fit_joints
         ("fitted", "?"),  # whether fit_cam has been filled in
-    ]
+    ],
+    align=True,
 )
 
 _PELVIS = POSE2POSE33.index("Pelvis")

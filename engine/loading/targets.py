@@ -23,23 +23,31 @@ BETA_LIMIT = 3.0
 """A fit with any |beta| above it has failed in shape; its shape target becomes the mean shape."""
 NEAREST_M = 0.05
 """A joint nearer than this to the camera plane has no projection."""
+FIT_BATCH = 32
 
 _PELVIS = POSE2POSE33.index("Pelvis")
 _FLIP = np.array(POSE2POSE33.flip_permutation)
 
 
 def fit_joints(rows_B: np.ndarray, body: Body) -> None:
-    """Fill `fit_cam` of the INSTANCE records that have a fit and lack it: joints of the posed mesh, camera frame, not augmented."""
+    """Fill `fit_cam` of the INSTANCE records that have a fit and lack it: joints of the posed mesh, camera frame, not augmented.
+
+    A matrix product rounds a row by where it stands in the batch. So the body runs on batches of one size in which every person
+    has a place of its own, derived from its pose: the same person has the same joints to the last bit in whatever company.
+    """
     missing = (rows_B["has_fit"] > 0) & ~rows_B["fitted"]
+    device = body.v_template.device
     for number, gender in enumerate(GENDERS):
-        chosen = np.flatnonzero(missing & (rows_B["gender"] == number))
-        if len(chosen) == 0:
-            continue
-        with torch.no_grad():
-            device = body.v_template.device
-            pose, betas = (torch.from_numpy(np.ascontiguousarray(rows_B[name][chosen])).to(device) for name in ("pose", "betas"))
-            joints_BJ3 = body.joints(pose, betas, POSE2POSE33.name, gender).cpu().numpy()
-        rows_B["fit_cam"][chosen] = joints_BJ3 + rows_B["transl"][chosen][:, None]
+        waiting = np.flatnonzero(missing & (rows_B["gender"] == number))
+        while len(waiting):
+            place = np.ascontiguousarray(rows_B["pose"][waiting]).view(np.uint32).sum(axis=1) % FIT_BATCH
+            place, first = np.unique(place, return_index=True)
+            chosen, waiting = waiting[first], np.delete(waiting, first)
+            pose, betas = torch.zeros(FIT_BATCH, 72), torch.zeros(FIT_BATCH, 10)
+            pose[place], betas[place] = (torch.from_numpy(rows_B[name][chosen]) for name in ("pose", "betas"))
+            with torch.no_grad():
+                joints_BJ3 = body.joints(pose.to(device), betas.to(device), POSE2POSE33.name, gender).cpu().numpy()
+            rows_B["fit_cam"][chosen] = joints_BJ3[place] + rows_B["transl"][chosen][:, None]
     rows_B["fitted"] |= missing
 
 

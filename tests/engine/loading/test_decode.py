@@ -1,0 +1,111 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.errors import SampleRejected
+from engine.loading.decode import Decoder
+from engine.loading.image_header import read_header
+
+
+def encode(pixels: np.ndarray, kind: str = "JPEG", mode: str = "RGB", **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    coarse = np.random.default_rng(3).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (96, 64), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    return Decoder(max_batch=8)
+
+
+def test_png_is_exact_and_jpeg_agrees_with_pil(decoder: Decoder, pixels: np.ndarray):
+    jpeg = encode(pixels, quality=95)
+    exact, lossy = decoder.decode([encode(pixels, "PNG"), jpeg])
+    assert (exact == pixels).all()
+    reference = np.asarray(Image.open(io.BytesIO(jpeg)))
+    assert np.abs(lossy.astype(int) - reference).max() <= 4  # chroma upsampling differs between decoders
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "L"}, {"mode": "CMYK"}, {"progressive": True}, {"kind": "PNG", "mode": "RGBA"}, {"kind": "PNG", "mode": "P"}]
+)
+def test_every_colour_model_comes_out_as_rgb(decoder: Decoder, pixels: np.ndarray, options: dict):
+    (image,) = decoder.decode([encode(pixels, **options)])
+    assert image.shape == (64, 96, 3) and image.dtype == np.uint8
+
+
+def test_exif_orientation_is_not_applied(decoder: Decoder, pixels: np.ndarray):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (image,) = decoder.decode([encode(pixels, exif=exif)])
+    assert image.shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.999])
+def test_a_cut_image_costs_only_itself(decoder: Decoder, pixels: np.ndarray, fraction: float):
+    good = [encode(np.roll(pixels, i, axis=1), quality=90) for i in range(4)]
+    alone = [decoder.decode([data])[0] for data in good]
+    for kind in ({}, {"progressive": True}, {"kind": "PNG"}):
+        whole = encode(pixels, **kind)
+        found = decoder.decode([good[0], good[1], whole[: int(len(whole) * fraction)], good[2], good[3]])
+        assert isinstance(found[2], SampleRejected) and found[2].reason == "undecodable"
+        for image, reference in zip(found[:2] + found[3:], alone, strict=True):
+            assert (image == reference).all()
+
+
+def test_jpeg_without_its_last_two_bytes_is_rejected_as_cut_short(decoder: Decoder, pixels: np.ndarray):
+    (found,) = decoder.decode([encode(pixels)[:-2]])
+    assert isinstance(found, SampleRejected) and "cut short" in str(found)
+
+
+def test_any_mixture_of_bad_images_leaves_the_good_ones(decoder: Decoder, pixels: np.ndarray):
+    jpeg, png = encode(pixels), encode(pixels, "PNG")
+    damaged_png = png[:40] + bytes(len(png) - 60) + png[-20:]  # DALI does not say which image this is: found by halving
+    bad = [b"", b"\xff\xd8\xff" + bytes(300), b"GIF89a" + bytes(40), damaged_png, jpeg[: len(jpeg) // 2], b"<html>", png[:-20]]
+    mixed = [image for pair in zip(bad, [jpeg, png] * 4, strict=False) for image in pair]
+    found = decoder.decode(mixed)  # more than max_batch
+    assert [isinstance(image, SampleRejected) for image in found] == [True, False] * len(bad)
+    assert (found[3] == pixels).all()
+    assert not any(isinstance(image, SampleRejected) for image in decoder.decode([jpeg] * 20))
+
+
+def test_lent_pixels_equal_copies_and_are_bounded(decoder: Decoder, pixels: np.ndarray):
+    images = [encode(np.roll(pixels, i, axis=0)) for i in range(8)]
+    copies = decoder.decode(images)
+    lent = decoder.decode(images, copy=False)
+    assert all((a == b).all() for a, b in zip(copies, lent, strict=True))
+    with pytest.raises(ValueError, match="max_batch"):
+        decoder.decode(images * 2, copy=False)
+
+
+def test_header_gives_the_stored_size(pixels: np.ndarray):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "x" * 3000
+    for data in (encode(pixels), encode(pixels, progressive=True, exif=exif), encode(pixels, mode="L"), encode(pixels, "PNG")):
+        assert read_header(data)[1:] == (96, 64)
+
+
+def test_a_header_that_promises_too_much_is_rejected_before_decoding(decoder: Decoder, pixels: np.ndarray):
+    png = bytearray(encode(pixels, "PNG"))
+    png[16:24] = (60_000).to_bytes(4, "big") * 2
+    found = decoder.decode([bytes(png), encode(pixels)])
+    assert isinstance(found[0], SampleRejected) and found[0].reason == "too_large"
+    assert found[1].shape == (64, 96, 3)
+
+
+def test_real_photographs_agree_with_pil(real_data, decoder: Decoder):
+    paths = sorted((real_data / "coco2017").rglob("*.jpg"))[:6]
+    for path, image in zip(paths, decoder.decode([path.read_bytes() for path in paths]), strict=True):
+        reference = np.asarray(Image.open(path).convert("RGB"))
+        assert image.shape == reference.shape
+        assert np.abs(image.astype(int) - reference).mean() < 1
