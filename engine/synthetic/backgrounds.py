@@ -63,12 +63,12 @@ def wild_place(rng: np.random.Generator) -> Place:
     """A random place outside the studio."""
     kind = str(rng.choice(["outdoor", "indoor", "blurred"], p=[0.5, 0.25, 0.25]))
     if kind == "outdoor":
-        ground = _colour(rng, (0.05, 0.5), (0.3, 0.85), (0.05, 0.4))
+        ground = _colour(rng, (0.05, 0.5), (0.4, 0.9), (0.05, 0.4))
         low, high = _colour(rng, (0.0, 0.25), (0.75, 1.0)), _colour(rng, (0.1, 0.7), (0.5, 1.0), (0.5, 0.68))
         far = _colour(rng, (0.1, 0.6), (0.2, 0.7), (0.2, 0.65))
     else:
-        ground = _colour(rng, (0.0, 0.35), (0.2, 0.85))
-        low, high = _colour(rng, (0.0, 0.4), (0.3, 0.95)), _colour(rng, (0.0, 0.45), (0.25, 0.95))
+        ground = _colour(rng, (0.0, 0.35), (0.3, 0.9))
+        low, high = _colour(rng, (0.0, 0.4), (0.35, 0.95)), _colour(rng, (0.0, 0.45), (0.3, 0.95))
         far = _colour(rng, (0.0, 0.5), (0.2, 0.9))
     count = int(rng.integers(3, 9))
     blobs = np.empty((count, 7))

@@ -52,7 +52,7 @@ def render_image(config: SyntheticConfig, mannequin: Mannequin, index: int, root
     camera, transl_P3 = compose(rng, hw, choose_focal(rng, hw), cast, FRAMING, heading=rng.uniform(-np.pi, np.pi))
     scene = Scene(
         hw, camera, wild_place(rng), choose_light(rng), cast, transl_P3, choose_covers(rng, camera, cast, transl_P3, FRAMING.covered),
-        rng.uniform(0.5, 4), rng.uniform(0, 0.7), rng.uniform(0.8, 1.2), rng.uniform(0.15, 0.8, 3),
+        rng.uniform(0.5, 4), rng.uniform(0, 0.7), rng.uniform(0.85, 1.2), rng.uniform(0.15, 0.8, 3),
     )  # fmt: skip
     picture = render(scene, mannequin.atlas, rng)
     image_id = _FIRST_IMAGE_ID + 7 * index

@@ -120,7 +120,7 @@ def _person(scene: Scene, atlas: Atlas, p: int, vertices_V3: np.ndarray) -> _Lay
     depth[seen.row_P[is_body], seen.column_P[is_body]] = seen.depth_P[is_body]
     return _Layer(
         (slice(top, bottom), slice(left, right)), coarse[..., :3], coarse[..., 3],
-        cv2.resize(body, hw[::-1], interpolation=cv2.INTER_AREA), depth.reshape(hw[0], _FINE, hw[1], _FINE).min((1, 3)),
+        cv2.resize(body, hw[::-1], interpolation=cv2.INTER_AREA), np.minimum.reduce([depth[i::_FINE, j::_FINE] for i in range(_FINE) for j in range(_FINE)]),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from engine.synthetic.atlas import Mannequin, PosedBodies
 from engine.synthetic.backgrounds import Place
 from engine.synthetic.camera import PinholeCamera, aim
 from engine.synthetic.outfits import Outfit
+from schemas.skeletons import SMPL24
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ class PoseStyle:
     airborne: float
 
 
-STUDIO_POSES = PoseStyle(("standing", "standing", "walking", "walking", "gesturing", "reaching up", "sitting"), 3.0, 0.0)
+_WEIGHT = {"Pelvis": 0.25, "Chest": 0.3, "Head": 0.08, "L_Knee": 0.13, "R_Knee": 0.13, "L_Elbow": 0.055, "R_Elbow": 0.055}
+"""Share of the body's weight near each joint."""
+
 WILD_POSES = PoseStyle(
     (
         "standing",
@@ -126,15 +129,40 @@ OUTDOOR_POSES = PoseStyle(
 
 
 def strike_poses(rng: np.random.Generator, mannequin: Mannequin, actors: tuple[Actor, ...], style: PoseStyle, extras: int = 0) -> Cast:
-    """The actors in random poses, upright but for some lean, facing any way; the last `extras` are far-off company."""
+    """The actors in random poses, in balance but for some lean, facing any way; the last `extras` are far-off company."""
     count = len(actors)
-    lean = rng.normal(0, np.radians(style.lean_deg), (count, 2))
-    yaw = rng.uniform(-np.pi, np.pi, count)
-    root = Rotation.from_euler("y", yaw[:, None]) * Rotation.from_euler("xz", lean)
-    pose = np.concatenate([root.as_rotvec(), sample_poses(count, rng, style.modes), np.zeros((count, 6))], 1).astype(np.float32)
-    betas = np.stack([a.betas_10 for a in actors]).astype(np.float32)
-    lift = np.where(rng.random(count) < style.airborne, rng.uniform(0.05, 0.4, count), 0.0)
-    return Cast(actors, pose.astype(np.float64), betas.astype(np.float64), mannequin.pose(pose, betas), lift, count - extras)
+    lean = Rotation.from_euler("xz", rng.normal(0, np.radians(style.lean_deg), (count, 2)))
+    root = Rotation.from_euler("y", rng.uniform(-np.pi, np.pi, (count, 1))) * lean
+    pose = np.concatenate([root.as_rotvec(), sample_poses(count, rng, style.modes), np.zeros((count, 6))], 1)
+    betas = np.stack([a.betas_10 for a in actors]).astype(np.float32).astype(np.float64)
+    bodies = mannequin.pose(pose, betas)
+    sits = _thighs_level(bodies)
+    lift = np.where((rng.random(count) < style.airborne) & ~sits, rng.uniform(0.05, 0.4, count), 0.0)
+    pose[:, :3] = (_balance(bodies, sits) * root).as_rotvec()
+    pose = pose.astype(np.float32).astype(np.float64)
+    return Cast(actors, pose, betas, mannequin.pose(pose, betas), lift, count - extras)
+
+
+def _thighs_level(bodies: PosedBodies) -> np.ndarray:
+    """Who sits, on whatever: (P,) bool."""
+    height = bodies.joints[SMPL24.name][..., 1]
+    knees = np.stack([height[:, SMPL24.index(knee)] for knee in ("L_Knee", "R_Knee")], 1)
+    return (np.abs(knees - height[:, :1]) < 0.26).all(1)
+
+
+def _balance(bodies: PosedBodies, sits: np.ndarray) -> Rotation:
+    """Turns that bring the weight of those who do not sit most of the way over what they stand on."""
+    weight_P3 = sum(share * bodies.joints[SMPL24.name][:, SMPL24.index(joint)] for joint, share in _WEIGHT.items())
+    turns = [Rotation.identity() for _ in sits]
+    for p in np.flatnonzero(~sits):
+        vertices_V3 = bodies.vertices_PV3[p, ::4]
+        for _ in range(3):
+            turned_V3 = turns[p].apply(vertices_V3)
+            bears_V = np.exp((turned_V3[:, 1].min() - turned_V3[:, 1]) / 0.04)
+            x, y, z = turns[p].apply(weight_P3[p]) - bears_V @ turned_V3 / bears_V.sum()
+            aside = max(np.hypot(x, z), 1e-9)
+            turns[p] = Rotation.from_rotvec(0.6 * np.arctan2(aside, y) / aside * np.array([-z, 0.0, x])) * turns[p]
+    return Rotation.concatenate(turns)
 
 
 def choose_light(rng: np.random.Generator) -> Light:
@@ -143,7 +171,7 @@ def choose_light(rng: np.random.Generator) -> Light:
     direction = np.array([np.cos(height) * np.sin(azimuth), np.sin(height), np.cos(height) * np.cos(azimuth)])
     warm = 1 + rng.normal(0, 0.06) * np.array([1.0, 0.2, -1.0])
     sun = rng.uniform(0.25, 0.75)
-    above = (1.02 - 0.6 * sun) * rng.uniform(0.85, 1.1)
+    above = (1.08 - 0.6 * sun) * rng.uniform(0.95, 1.15)
     return Light(direction, sun * warm, above * (2 - warm), above * rng.uniform(0.45, 0.75) * warm)
 
 
@@ -189,7 +217,7 @@ def compose(
     """
     height_P, radius_P = cast.extents()
     height, width = hw
-    limit = min(framing.height_px[1], 0.93 * height)
+    limit = min(framing.height_px[1], 0.86 * height)
     tall_px = rng.uniform(min(framing.height_px[0], 0.8 * limit), limit)
     mean, deviation, least, greatest = np.radians(framing.pitch_deg)
     pitch = float(np.clip(rng.normal(mean, deviation), least, greatest))

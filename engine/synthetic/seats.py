@@ -32,7 +32,7 @@ def seat_under(atlas: Atlas, vertices_V3: np.ndarray) -> Seat | None:
     knees = [vertices_V3[(np.abs(rest_V3[:, 1] - knee_y) < 0.06) & (side * rest_V3[:, 0] > 0)].mean(0) for side in (1, -1)]
     centre, top = bottom_V3.mean(0), bottom_V3[:, 1].min()
     forward = (knees[0] + knees[1]) / 2 - centre
-    level = all(abs(knee[1] - centre[1]) < 0.22 for knee in knees)
+    level = all(abs(knee[1] - centre[1]) < 0.22 and knee[1] > 0.3 for knee in knees)
     reach = np.hypot(forward[0], forward[2])
     if not (_LOWEST_M < top < _HIGHEST_M and level and reach > 0.25 and vertices_V3[:, 1].min() < 0.05):
         return None
