@@ -39,13 +39,18 @@ class PriorTrainingConfig(Config):
     name: str = Field("open_prior", description="name of the settings file")
     seed: int = Field(0, description="the same seed, files and machine give the same weights")
     sampled_poses: int = Field(60_000, ge=0, description="training poses drawn from joint limits and postures")
-    pose_files: tuple[str, ...] = Field((), description="npz files (paths, URLs, globs) of SMPL (N, 72) or AMASS (N, 156) poses to train on too")
+    pose_files: tuple[str, ...] = Field((), description="npz files (paths, URLs, globs) of SMPL or AMASS poses to train on too")
     file_share: float = Field(0.5, gt=0, le=1, description="share of every batch taken from pose_files, where there are any")
     held_out: float = Field(0.05, gt=0, lt=1, description="share of the poses kept for measuring; of a sequence, its end")
-    steps: int = Field(6000, ge=1, description="optimiser steps")
+    steps: int = Field(4000, ge=1, description="optimiser steps")
     batch_size: int = Field(512, ge=2, description="poses a step")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's, at the start; falls to 0 along a cosine")
-    kl_weight: float = Field(5e-3, ge=0, description="weight of the KL divergence to N(0, I), summed over the latent (nats)")
+    kl_weight: float = Field(
+        0.1,
+        ge=0,
+        description="weight of the KL divergence to N(0, I), summed over the latent (nats); with VPoser's own 5e-3 the latents of "
+        "poses spread 1.8 times wider than N(0, I)",
+    )
     joint_weight: float = Field(1.0, ge=0, description="weight of the mean absolute joint position error (per mm)")
     rotation_weight: float = Field(1.0, ge=0, description="weight of the squared rotation matrix error, summed over joints")
     num_neurons: int = Field(512, ge=1, description="width of the hidden layers (VPoser: 512)")
@@ -59,7 +64,7 @@ def train_prior(config: PriorTrainingConfig) -> dict[str, float]:
     """
     store = Store(config.out)
     if taken := store.list():
-        raise AlreadyExists(f"{config.out}: holds {len(taken)} files already ({taken[0]}, ...); a prior is never overwritten, choose another out")
+        raise AlreadyExists(f"{config.out}: holds {len(taken)} files already ({taken[0]}); a prior is never overwritten, choose another out")
     began = time.monotonic()
     sources, held_out = _poses(config)
     with torch.random.fork_rng(devices=[]):

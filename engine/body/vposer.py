@@ -117,7 +117,7 @@ def _check_fits(state: dict[str, Tensor], expected: dict[str, Tensor], snapshot:
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise CheckpointMismatch(
-            f"{snapshot}: expected the {len(expected)} tensors of VPoser v1, found {missing[:3]} missing and {unknown[:3]} unknown; {_ADVICE}"
+            f"{snapshot}: expected the tensors of VPoser v1, found {missing[:3]} missing and {unknown[:3]} unknown; {_ADVICE}"
         )
     for key, value in expected.items():
         if state[key].shape != value.shape:
