@@ -96,6 +96,8 @@ def _freeze(module: nn.Module) -> None:
             child.register_buffer(name, parameter.detach(), persistent=False)
         for name, buffer in list(child.named_buffers(recurse=False)):
             child.register_buffer(name, buffer, persistent=False)
+        if isinstance(child, nn.BatchNorm1d):  # or it asks a parent's state dict for its batch counter; in eval mode it has no other effect
+            child.track_running_stats = False
 
 
 def _digest(module: nn.Module) -> str:

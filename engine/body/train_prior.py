@@ -33,7 +33,7 @@ from schemas.records import canonical_json
 
 
 class PriorTrainingConfig(Config):
-    """Training of a pose prior. The defaults made the bundled one, in five minutes on one core."""
+    """Training of a pose prior. The defaults made the bundled one, in ten minutes on one core of a busy machine."""
 
     out: str = Field(description="directory or URL to write, in VPoser v1's layout; must not hold a prior yet")
     name: str = Field("open_prior", description="name of the settings file")
@@ -64,7 +64,7 @@ def train_prior(config: PriorTrainingConfig) -> dict[str, float]:
     """
     store = Store(config.out)
     if taken := store.list():
-        raise AlreadyExists(f"{config.out}: holds {len(taken)} files already ({taken[0]}); a prior is never overwritten, choose another out")
+        raise AlreadyExists(f"{config.out}: holds {len(taken)} files already ({taken[0]}); it is never overwritten, choose another out")
     began = time.monotonic()
     sources, held_out = _poses(config)
     with torch.random.fork_rng(devices=[]):
@@ -76,7 +76,7 @@ def train_prior(config: PriorTrainingConfig) -> dict[str, float]:
     measures["train_seconds"] = round(time.monotonic() - began, 1)
     for key, data in files.items():
         store.create(key, data)
-    store.create("training.json", canonical_json({"config": config.model_dump(mode="json"), "measures": measures}))
+    store.create("training.json", canonical_json({"config": config.model_dump(mode="json", exclude={"out"}), "measures": measures}))
     print(f"wrote {config.out}: " + ", ".join(f"{key} {value:.4g}" for key, value in measures.items()), flush=True)
     return measures
 
@@ -169,5 +169,5 @@ def _settings(config: PriorTrainingConfig) -> dict[str, object]:
     """The settings VPoser's own .ini has, where they mean the same here."""
     return {
         "batch_size": config.batch_size, "base_lr": config.learning_rate, "kl_coef": config.kl_weight, "seed": config.seed,
-        "expr_code": config.name, "num_iterations": config.steps, "config_digest": config.digest(),
+        "expr_code": config.name, "num_iterations": config.steps,
     }
