@@ -1,7 +1,6 @@
 """The frozen prior: human_body_prior's own output, eval whatever the parent does, and samples a person can hold."""
 
 import copy
-import io
 
 import numpy as np
 import pytest
@@ -71,10 +70,7 @@ def test_the_gradient_reaches_the_latent_and_nothing_else(prior):
 def test_checkpoints_of_a_parent_hold_none_of_its_weights(prior):
     assert prior.state_dict() == {}
     nn.ModuleDict({"prior": prior, "head": nn.Linear(2, 2)}).load_state_dict(nn.ModuleDict({"head": nn.Linear(2, 2)}).state_dict())
-    saved = io.BytesIO()
-    torch.save(prior, saved)
-    copied = torch.load(io.BytesIO(saved.getvalue()), weights_only=False)  # what Ray does when it ships a model
-    assert torch.equal(copied.decode(_latents(2)), prior.decode(_latents(2)))
+    assert torch.equal(copy.deepcopy(prior).decode(_latents(2)), prior.decode(_latents(2)))
 
 
 def test_mixed_precision_does_not_reach_it(prior):
