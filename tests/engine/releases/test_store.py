@@ -26,7 +26,7 @@ def test_rows_are_found_by_their_image_shard(store: Store, make_release: Callabl
 
 
 def test_what_is_not_there_is_named(local_store: Store, make_release: Callable[..., Release]) -> None:
-    with pytest.raises(ReleaseError, match="no release 'rel' .releases there: none"):
+    with pytest.raises(ReleaseError, match=r"no release 'rel' .releases there: none"):
         open_release(local_store.url, "rel")
     release = make_release(local_store)
     with pytest.raises(ReleaseError, match="releases there: rel"):

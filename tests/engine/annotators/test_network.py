@@ -1,0 +1,77 @@
+"""A checkpoint as an annotator: its numbers are the network's own, its identity needs no network."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+
+from engine.annotators.mean_pose import MeanPoseConfig
+from engine.annotators.network import NetworkAnnotator, read_identity
+from engine.annotators.registry import resolve_annotator
+from engine.body.pose_prior import PriorConfig, load_prior
+from engine.body.smpl import BodyConfig, load_body
+from engine.errors import MissingInput
+from engine.models.pose2pose import ModelConfig, Pose2Pose
+from engine.storage import Store
+from engine.training.checkpoint import commit, part, serialise
+from schemas.records import sha256_hex
+
+
+def _write_run(url: str, head: Literal["6d", "vposer"], step: int = 3) -> Pose2Pose:
+    torch.manual_seed(step)
+    body, prior = load_body(BodyConfig()), load_prior(PriorConfig()) if head == "vposer" else None
+    config = ModelConfig(backbone="resnet18", width=0.25, output_stride=16, input_hw=(128, 96), feature_dim=16, head=head)
+    model = Pose2Pose(config, body, prior)
+    commit(
+        Store(url), {"model.pt": serialise(model.state_dict())}, keep=5, role="annotator",
+        step=step, epoch=0, total_steps=9, samples_consumed=1,
+        model=config.model_dump(mode="json"), body=part(body, BodyConfig()), prior=None if prior is None else part(prior, PriorConfig()),
+        config={}, config_digest=sha256_hex(b"config"), training_sets={"mocap": sha256_hex(b"mocap")},
+    )  # fmt: skip
+    return model.eval()
+
+
+@pytest.mark.parametrize("head", ["6d", "vposer"])
+def test_predictions_are_the_networks(tmp_path: Path, head: Literal["6d", "vposer"]) -> None:
+    model = _write_run(str(tmp_path), head)
+    annotator = NetworkAnnotator.from_checkpoint(str(tmp_path), "cpu")
+    crops = np.random.default_rng(0).integers(0, 256, (3, 128, 96, 3), dtype=np.uint8)
+    out = annotator.predict(crops)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous())
+    pairs = [(out.pose_N72, expected.pose_B72), (out.betas_N10, expected.betas_B10), (out.cam_transl_N3, expected.cam_transl_B3)]
+    if head == "vposer":
+        pairs.append((out.latent_N32, expected.latent_B32))
+    else:
+        assert out.latent_N32.shape == (3, 32) and np.isnan(out.latent_N32).all()
+    for found, truth in pairs:
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, truth.numpy(), atol=1e-5)
+    assert np.array_equal(annotator.predict(crops).pose_N72, out.pose_N72)
+
+
+def test_the_identity_is_read_without_the_network_and_stays_at_its_checkpoint(tmp_path: Path) -> None:
+    url = str(tmp_path)
+    _write_run(url, "6d", step=3)
+    identity, make = resolve_annotator(url, MeanPoseConfig(), "cpu")
+    _write_run(url, "6d", step=4)
+    annotator = pickle.loads(pickle.dumps(make))()
+    assert annotator.digest == identity.digest != NetworkAnnotator.from_checkpoint(url, "cpu").digest
+    assert annotator.crop_hw == (128, 96)
+    assert (identity.name, identity.body_name, identity.body_digest, identity.prior_digest) == (
+        "pose2pose",
+        "open",
+        annotator.body.digest,
+        None,
+    )
+    assert identity.lineage == annotator.lineage == {"config": sha256_hex(b"config"), "trained_on.mocap": sha256_hex(b"mocap")}
+
+
+def test_a_place_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match="nothing/here"):
+        read_identity(str(tmp_path / "nothing" / "here"))
