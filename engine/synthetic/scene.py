@@ -249,7 +249,7 @@ def _free_spot(
     """A place in view beside or behind those who stand already; the last try is far behind."""
     for _ in range(12):
         reach = distance * rng.uniform(0.85, 1.5)
-        spot = np.array([aside + rng.uniform(-0.5, 0.5) * span * reach, distance - reach])
+        spot = np.array([aside + rng.uniform(-0.43, 0.43) * span * reach, distance - reach])
         apart = [np.linalg.norm(spot - other) - 0.75 * (radius_P[i] + radius_P[j]) for j, other in enumerate(taken)]
         turned = [abs((spot[0] - aside) / reach - (other[0] - aside) / (distance - other[1])) for other in taken]
         if min(apart) > 0.1 and min(turned) > 0.1:
