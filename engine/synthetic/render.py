@@ -118,10 +118,9 @@ def _person(scene: Scene, atlas: Atlas, p: int, vertices_V3: np.ndarray) -> _Lay
     body = np.zeros(fine_hw, np.float32)
     body[seen.row_P[is_body], seen.column_P[is_body]] = 1
     depth[seen.row_P[is_body], seen.column_P[is_body]] = seen.depth_P[is_body]
-    return _Layer(
-        (slice(top, bottom), slice(left, right)), coarse[..., :3], coarse[..., 3],
-        cv2.resize(body, hw[::-1], interpolation=cv2.INTER_AREA), np.minimum.reduce([depth[i::_FINE, j::_FINE] for i in range(_FINE) for j in range(_FINE)]),
-    )  # fmt: skip
+    nearest = np.minimum.reduce([depth[i::_FINE, j::_FINE] for i in range(_FINE) for j in range(_FINE)])
+    box = (slice(top, bottom), slice(left, right))
+    return _Layer(box, coarse[..., :3], coarse[..., 3], cv2.resize(body, hw[::-1], interpolation=cv2.INTER_AREA), nearest)
 
 
 def _shade(light: Light, normals_Q3: np.ndarray) -> np.ndarray:
