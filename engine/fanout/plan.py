@@ -8,6 +8,7 @@ import torch
 
 from engine.annotators.base import AnnotatorIdentity
 from engine.annotators.rows import ROWS_VERSION, SCORE_SCALE, VISIBLE_THRESHOLD
+from engine.releases.tables import SHARD_REASONS
 from engine.storage import join
 from schemas.manifests import AnnotationPlan, ReleaseManifest, ShardPlan, ShardSetManifest
 from schemas.pseudo_gt import FORMAT_VERSION
@@ -71,11 +72,9 @@ def lineage(plan: AnnotationPlan, shard_set: ShardSetManifest, annotator: Annota
     return {f"annotator.{name}": digest for name, digest in annotator.lineage.items()} | own
 
 
-def is_finished(plan: AnnotationPlan, head: ReleaseManifest | None, set_aside: Container[str]) -> bool:
-    """Whether HEAD already is the whole of this plan, with no shard set aside for one of these reasons."""
-    if head is None or head.plan_digest != plan.digest():
-        return False
-    return not any(reason in set_aside for reason in head.quarantined)
+def is_finished(plan: AnnotationPlan, head: ReleaseManifest | None) -> bool:
+    """Whether HEAD already is the whole of this plan, with no shard set aside."""
+    return head is not None and head.plan_digest == plan.digest() and not set(SHARD_REASONS) & set(head.quarantined)
 
 
 def describe(plan: AnnotationPlan) -> str:

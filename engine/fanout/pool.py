@@ -31,7 +31,7 @@ class PoolConfig(Config):
     max_size: int = Field(default=4, ge=1, description="workers, at most")
     initial_size: int | None = Field(default=None, ge=1, description="workers at the start; null: min_size")
     cpus: float = Field(default=1.0, gt=0, description="CPU cores a worker")
-    gpus: float = Field(default=0.0, ge=0, description="GPUs a worker; may be a fraction")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs a worker, may be a fraction; 0 hides GPUs from the workers")
     max_restarts: int = Field(default=20, ge=0, description="times Ray starts a dead worker again")
 
 

@@ -56,7 +56,7 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     Raises ShardCorrupt when shards failed and `allow_partial` is off: the other shards are committed by then, no release is
     written. Raises EngineError when the workers could not run at all.
     """
-    config = config.model_copy(update={name: _absolute(getattr(config, name)) for name in ("shard_set", "out", "annotator")})
+    config = _with_absolute_paths(config)
     shard_set = open_shard_set(config.shard_set)
     identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device)
     computing = {name: getattr(config, name) for name in ("batch_size", "threads", "device", "decode_device")}
@@ -65,10 +65,10 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     store = Store(config.out)
     head = _head(store, config.name)
     if config.dry_run:
-        done = "; HEAD is this plan, finished" if is_finished(plan, head, (CORRUPT, DIED, FAILED)) else ""
+        done = "; HEAD is this plan, finished" if is_finished(plan, head) else ""
         print(f"annotate: dry run, {len(load_commits(store, plan))} of {len(plan.shards)} shards are committed{done}", flush=True)
         return None
-    if head is not None and is_finished(plan, head, (CORRUPT, DIED, FAILED)):
+    if head is not None and is_finished(plan, head):
         print(f"annotate: nothing to do: {config.name} v{head.version:04d} is this plan, finished", flush=True)
         return head
     save_plan(store, plan)
@@ -89,9 +89,15 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     return m
 
 
-def _absolute(url: str) -> str:
-    """Workers have a working directory of their own, so a local path is made absolute here."""
-    return url if "://" in url or url == MEAN_POSE else os.path.abspath(url)
+def _with_absolute_paths(config: AnnotateConfig) -> AnnotateConfig:
+    """Workers have a working directory of their own, so local paths are made absolute here."""
+
+    def absolute(url: str | None) -> str | None:
+        return url if url is None or "://" in url or url == MEAN_POSE else os.path.abspath(url)
+
+    urls = {name: absolute(getattr(config, name)) for name in ("shard_set", "out", "annotator")}
+    mean_pose = config.mean_pose.model_copy(update={"params": absolute(config.mean_pose.params)})
+    return config.model_copy(update=urls | {"mean_pose": mean_pose})
 
 
 def _head(store: Store, name: str) -> ReleaseManifest | None:

@@ -10,6 +10,9 @@ import pyarrow.parquet as pq
 
 from schemas.manifests import QuarantineRow, ShardCommit
 
+SHARD_REASONS = ("shard_corrupt", "process_died", "shard_failed")
+"""Reasons for which a whole shard is set aside by a release that allows it; such a shard has no commit record of its own."""
+
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("shard", pa.int32(), nullable=False),

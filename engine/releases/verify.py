@@ -13,13 +13,11 @@ from pydantic import ValidationError
 
 from engine.errors import EngineError, ReleaseError
 from engine.releases.store import READ_THREADS, Release, commit_key, first_problem, open_release, plan_key, read_rows, version_prefix
-from engine.releases.tables import count_reasons, quarantine_table
+from engine.releases.tables import SHARD_REASONS, count_reasons, quarantine_table
 from schemas.manifests import AnnotationPlan, ShardCommit
 from schemas.records import sha256_hex
 
 _MOST_PROBLEMS = 20
-NOT_COMMITTED = ("shard_corrupt", "process_died", "shard_failed")
-"""Reasons for which a whole shard is set aside by a release that allows it; such a shard has no commit record of its own."""
 
 
 def verify_release(release: Release) -> None:
@@ -92,7 +90,7 @@ def _quarantine_problems(release: Release) -> Iterator[str]:
 
 def _shard_problems(release: Release, shard: ShardCommit) -> tuple[list[str], list[tuple[str, str]]]:
     problems = []
-    if not set(NOT_COMMITTED) & set(shard.quarantined):
+    if not set(SHARD_REASONS) & set(shard.quarantined):
         try:
             data = release.store.get(commit_key(shard.plan_digest, shard.index))
             if sha256_hex(data) != sha256_hex(shard.to_bytes()):

@@ -79,11 +79,11 @@ def test_finished_is_this_plan_and_no_shard_set_aside() -> None:
         name="r", version=1, dataset="coco", split="train", plan_digest=_PLAN.digest(), lineage={}, body="open", settings={}, shards=(),
         planned=0, annotated=0, skipped={}, quarantined={}, created_at="",
     )  # fmt: skip
-    assert is_finished(_PLAN, release, ("shard_corrupt",))
-    assert not is_finished(_PLAN, None, ("shard_corrupt",))
-    assert not is_finished(_PLAN, release.model_copy(update={"plan_digest": sha256_hex(b"x")}), ("shard_corrupt",))
-    assert not is_finished(_PLAN, release.model_copy(update={"quarantined": {"shard_corrupt": 5}}), ("shard_corrupt",))
-    assert is_finished(_PLAN, release.model_copy(update={"quarantined": {"undecodable": 5}}), ("shard_corrupt",))
+    assert is_finished(_PLAN, release)
+    assert not is_finished(_PLAN, None)
+    assert not is_finished(_PLAN, release.model_copy(update={"plan_digest": sha256_hex(b"x")}))
+    assert not is_finished(_PLAN, release.model_copy(update={"quarantined": {"shard_corrupt": 5}}))
+    assert is_finished(_PLAN, release.model_copy(update={"quarantined": {"undecodable": 5}}))
 
 
 _PLAN = AnnotationPlan.model_validate(
