@@ -108,7 +108,7 @@ def test_a_damaged_manifest_is_noticed(make_config: Make) -> None:
     _saved(config)
     path = Path(config.out) / "checkpoints/00000004/manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"step":4', b'"step":5'))
-    with pytest.raises(StorageError, match="manifest.json"):
+    with pytest.raises(StorageError, match=r"manifest\.json"):
         load_network(config.out)
     path.write_bytes(b"{}")
     with pytest.raises(StorageError, match="not a checkpoint's manifest"):

@@ -77,7 +77,7 @@ def test_a_finished_run_does_nothing_more(make_config: Make) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
-    with pytest.raises(EngineError, match="step 7: the loss is nan; lower optim.lr"):
+    with pytest.raises(EngineError, match=r"step 7: the loss is nan; lower optim\.lr"):
         check_finite(float("nan"), 7)
 
 
