@@ -79,11 +79,13 @@ def commit(run: Store, files: dict[str, bytes], keep: int, **fields: Any) -> Che
     """
     path = f"checkpoints/{fields['step']:08d}"
     folder = run.child(path)
-    before = _pointer_bytes(run)
+    before, newest = _pointer_bytes(run), latest(run)
+    if newest is not None and newest.manifest.config_digest != fields["config_digest"]:
+        raise CommitConflict(f"{run.url}: holds checkpoints of another config; give this run a directory of its own")
+    if newest is not None and newest.manifest.step > fields["step"]:
+        raise CommitConflict(f"{run.url}: another run is ahead, at step {newest.manifest.step}; stop one of the two")
     if folder.exists(MANIFEST):
         manifest = _manifest(folder)
-        if manifest.config_digest != fields["config_digest"]:
-            raise CommitConflict(f"{folder.url}: committed by a run of another config; give this run a directory of its own")
     else:
         for leftover in folder.list():
             folder.delete(leftover)

@@ -73,10 +73,7 @@ class TrainConfig(Config):
 
     def identity(self) -> dict[str, Any]:
         """What decides the weights, as JSON values: a run directory belongs to one identity."""
-        values = self.model_dump(mode="json", exclude=RUNTIME_FIELDS)
-        for name in LOADING_RUNTIME_FIELDS & values["loading"].keys():
-            del values["loading"][name]
-        return values
+        return identity_of(self.model_dump(mode="json"))
 
 
 class TrainAnnotatorConfig(TrainConfig):
@@ -112,6 +109,12 @@ class TrainEstimatorConfig(TrainConfig):
     losses: EstimatorLossConfig = Field(default_factory=EstimatorLossConfig, description="weights of the terms")
     optim: EstimatorOptimConfig = Field(default_factory=EstimatorOptimConfig, description="optimiser and schedule")
     epochs: int = Field(default=7, ge=1, description="passes over the data; the length of a run unless max_steps is given")
+
+
+def identity_of(values: dict[str, Any]) -> dict[str, Any]:
+    """`TrainConfig.identity` of a dumped config, as a checkpoint's manifest holds it."""
+    kept = {key: value for key, value in values.items() if key not in RUNTIME_FIELDS}
+    return kept | {"loading": {key: value for key, value in values["loading"].items() if key not in LOADING_RUNTIME_FIELDS}}
 
 
 RUNTIME_FIELDS = {

@@ -6,7 +6,6 @@ checkpoint, which are ours (engine.training.checkpoint). Submitted again, a run 
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import uuid
@@ -19,12 +18,12 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from engine.errors import CheckpointMismatch, CommitConflict, ConfigError, EngineError
+from engine.errors import CheckpointMismatch, ConfigError, EngineError
 from engine.releases.store import open_release
 from engine.shards.reader import open_shard_set
 from engine.storage import Store
-from engine.training.checkpoint import latest
-from engine.training.config import TrainConfig
+from engine.training.checkpoint import Checkpoint, latest
+from engine.training.config import TrainConfig, identity_of
 from engine.training.loop import build_network, fit
 from schemas.checkpoints import CheckpointManifest
 from schemas.records import canonical_json, sha256_hex
@@ -40,8 +39,9 @@ def train(config: TrainConfig) -> CheckpointManifest:
     the run directory belongs to another config, and EngineError when training fails after `max_failures` restarts of its workers.
     """
     run = Store(config.out)
-    claim(run, config)
     done = latest(run)
+    if done is not None:
+        require_same_run(done, config)
     if done is not None and done.manifest.finished:
         print(f"{config.role}: {config.out} is finished at step {done.manifest.step}; nothing to do", flush=True)
         return done.manifest
@@ -80,17 +80,12 @@ def run_worker(settings: dict[str, Any]) -> None:
     fit(config, context.get_world_rank(), context.get_world_size(), get_device(), ray.train.report)
 
 
-def claim(run: Store, config: TrainConfig) -> None:
-    """Make the run directory this config's, or find it so. CheckpointMismatch names the keys in which another config differs."""
-    identity = config.identity()
-    try:
-        run.create_same("run.json", canonical_json(identity))
-    except CommitConflict:
-        theirs = json.loads(run.get("run.json"))
-        keys = ", ".join(_differing(theirs, identity))
+def require_same_run(checkpoint: Checkpoint, config: TrainConfig) -> None:
+    """CheckpointMismatch unless the checkpoint is of this very training; names the keys in which the configs differ."""
+    if keys := ", ".join(_differing(identity_of(checkpoint.manifest.config), config.identity())):
         raise CheckpointMismatch(
-            f"run directory {run.url} belongs to another config, which differs in {keys}; set `out` to a new directory, or restore them"
-        ) from None
+            f"run directory {config.out} belongs to another config, which differs in {keys}; set `out` to a new directory, or restore them"
+        )
 
 
 def check_inputs(config: TrainConfig) -> None:

@@ -202,6 +202,8 @@ def test_two_runs_in_one_directory_meet_at_latest(make_config: Make) -> None:
     fields = open_checkpoint(config.out).manifest.model_dump(exclude={"files", "created_at", "format_version"})
     with pytest.raises(CommitConflict, match="another config"):
         commit(Store(config.out), {}, 3, **(fields | {"config_digest": "c" * 64}))
+    with pytest.raises(CommitConflict, match="another run is ahead, at step 4"):
+        commit(Store(config.out), {}, 3, **(fields | {"step": 2}))
 
 
 def test_checkpoints_on_s3(make_config: Make, s3_url: str) -> None:

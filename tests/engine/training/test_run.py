@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 import ray
+import torch
 
 from engine.errors import CheckpointMismatch, ConfigError, MissingInput
 from engine.storage import Store
 from engine.training.checkpoint import latest, load_network, open_checkpoint
 from engine.training.config import TrainAnnotatorConfig
 from engine.training.history import read_history
-from engine.training.run import check_inputs, claim, train
+from engine.training.loop import fit
+from engine.training.run import check_inputs, train
 
 Make = Callable[..., TrainAnnotatorConfig]
 
@@ -86,13 +88,12 @@ def test_a_killed_worker_changes_nothing_but_the_time(make_config: Make, ray_clu
 
 
 def test_a_run_directory_belongs_to_one_config(make_config: Make) -> None:
-    config = make_config()
-    run = Store(config.out)
-    claim(run, config)
-    claim(run, config.model_copy(update={"num_workers": 2, "log_every_steps": 7}))
+    config = make_config(max_steps=1)
+    fit(config, 0, 1, torch.device("cpu"), lambda row: None)
+    assert train(config.model_copy(update={"num_workers": 2, "log_every_steps": 7})).finished
     other = config.model_copy(update={"seed": 5, "optim": config.optim.model_copy(update={"lr": 0.5})})
     with pytest.raises(CheckpointMismatch, match=r"differs in optim\.lr, seed"):
-        claim(run, other)
+        train(other)
 
 
 def test_wrong_inputs_are_told_before_ray_starts(make_config: Make, tmp_path) -> None:
