@@ -6,6 +6,7 @@ checkpoint, which are ours (engine.training.checkpoint). Submitted again, a run 
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import uuid
@@ -48,6 +49,7 @@ def train(config: TrainConfig) -> CheckpointManifest:
     check_inputs(config)
     if not ray.is_initialized():
         ray.init(address=os.environ.get("RAY_ADDRESS", "local"))
+    _quieten_ray()
     digest = sha256_hex(canonical_json(config.identity()))
     with tempfile.TemporaryDirectory(prefix="ray-train-") as scratch:
         trainer = TorchTrainer(
@@ -75,6 +77,7 @@ def train(config: TrainConfig) -> CheckpointManifest:
 def run_worker(settings: dict[str, Any]) -> None:
     """What one Ray Train worker does."""
     config = TrainConfig.model_validate(settings)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it logs every report in full; the loop prints its own line
     torch.set_num_threads(config.threads or max(1, int(config.cpus_per_worker)))
     context = ray.train.get_context()
     fit(config, context.get_world_rank(), context.get_world_size(), get_device(), ray.train.report)
@@ -114,6 +117,13 @@ def scaling(config: TrainConfig) -> ScalingConfig:
     use_gpu = config.device != "cpu" and gpus >= config.num_workers
     resources = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if use_gpu else {})
     return ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu, resources_per_worker=resources)
+
+
+def _quieten_ray() -> None:
+    """Ray Train's defaults repeat every printed line, and watch for preemption where there is but one node to lose."""
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    if len(ray.nodes()) == 1:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
 def _cause(error: Exception, config: TrainConfig) -> EngineError:
