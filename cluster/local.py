@@ -69,7 +69,7 @@ class LocalCluster:
 def local_cluster(cpus: int | None = None) -> Iterator[LocalCluster]:
     """A one-node cluster on free ports of the loopback address; ended with the context."""
     temporary = Path(tempfile.mkdtemp(prefix="pg-"))
-    port, dashboard_port, client_port = _free_ports(3)
+    port, dashboard_port, client_port, agent_port = _free_ports(4)
     dashboard_url = f"http://127.0.0.1:{dashboard_port}"
     env = dict(os.environ) | {
         "RAY_AUTH_MODE": "token",
@@ -83,7 +83,7 @@ def local_cluster(cpus: int | None = None) -> Iterator[LocalCluster]:
     }
     command = [
         _ray(), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={dashboard_port}", f"--ray-client-server-port={client_port}", f"--temp-dir={temporary}", "--disable-usage-stats",
+        f"--dashboard-port={dashboard_port}", f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}", f"--temp-dir={temporary}", "--disable-usage-stats",
         *([f"--num-cpus={cpus}"] if cpus else []),
     ]  # fmt: skip
     log_path = temporary / "head.log"
@@ -110,7 +110,8 @@ def _wait_until_up(head: subprocess.Popen, dashboard_url: str, env: dict[str, st
     while time.monotonic() < deadline:
         if head.poll() is not None:
             raise ClusterError(f"ray start ended with exit code {head.returncode}:\n{log_path.read_text()[-2000:]}")
-        probe = subprocess.run([_ray(), "job", "list", "--address", dashboard_url], env=env, capture_output=True, check=False)
+        # A listing answers before the agent that starts jobs is there, so the probe is a job.
+        probe = subprocess.run([_ray(), "job", "submit", "--address", dashboard_url, "--", "true"], env=env, capture_output=True, check=False)
         if probe.returncode == 0:
             return
         time.sleep(0.5)
@@ -144,6 +145,8 @@ def _ray() -> str:
 _CHATTER = (
     "Job submission server address",
     "WebSocket closed",
+    "WARNING working_dir.py",
+    "Running entrypoint for job",
     "SUCC cli.py",
     "INFO cli.py",
     "INFO dashboard_sdk.py",

@@ -127,6 +127,8 @@ class Store:
             return
         path = self.path(key)
         conflict = CommitConflict(f"{join(self.url, key)}: changed by somebody else since it was read; read it again and retry")
+        if not self.exists(key):
+            raise conflict
         if self.protocol == "s3":
             etag = self.fs.info(path, refresh=True)["ETag"]
             if self.get(key) != expected:
@@ -167,7 +169,11 @@ class Store:
         return sorted(k for k in keys if not k.rsplit("/", 1)[-1].startswith(".partial-") and not k.endswith(".lock"))
 
     def delete(self, key: str) -> None:
-        self.fs.rm_file(self.path(key))
+        """Remove an object. MissingInput if absent, where the store says so (S3 does not)."""
+        try:
+            self.fs.rm_file(self.path(key))
+        except (FileNotFoundError, KeyError):
+            raise MissingInput(f"{join(self.url, key)}: no such object to delete") from None
 
 
 def _write_temporary(path: str, data: bytes) -> str:

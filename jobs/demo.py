@@ -24,15 +24,15 @@ class DemoConfig(Config):
 
     out: str = Field("demo_out", description="folder for everything the demo writes")
     coco: str | None = Field(None, description="a directory in COCO's layout to annotate instead of the synthetic photographs")
-    steps: str = Field("demo", description="which list of steps: jobs/configs/<steps>/steps.yaml")
+    configs: str = Field(str(REPO / "jobs" / "configs" / "demo"), description="folder of steps.yaml and of the stages' configs")
     cpus: int | None = Field(None, description="CPUs the local Ray cluster offers; None: all of this machine's")
 
 
 def render_configs(source: Path, target: Path, out: Path, itw: Path) -> None:
-    """The stage configs with $OUT and $ITW filled in, kept beside what they make."""
+    """The stage configs with $OUT, $ITW and $REPO filled in, kept beside what they make."""
     target.mkdir(parents=True, exist_ok=True)
     for template in source.glob("*.yaml"):
-        (target / template.name).write_text(Template(template.read_text()).substitute(OUT=out, ITW=itw))
+        (target / template.name).write_text(Template(template.read_text()).substitute(OUT=out, ITW=itw, REPO=REPO))
 
 
 def run_steps(cluster: LocalCluster, steps: list[dict], configs: Path) -> None:
@@ -51,7 +51,7 @@ def demo(config: DemoConfig) -> None:
     itw = Path(config.coco).resolve() if config.coco else out / "world" / "coco"
     if config.coco and not (itw / "annotations").is_dir():
         raise ConfigError(f"--coco {config.coco}: expected a directory in COCO's layout with annotations/ in it, found none")
-    source = REPO / "jobs" / "configs" / config.steps
+    source = Path(config.configs)
     steps = read_yaml(str(source / ("steps_coco.yaml" if config.coco else "steps.yaml")))["steps"]
     configs = out / "configs"
     render_configs(source, configs, out, itw)
