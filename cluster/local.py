@@ -81,11 +81,18 @@ def local_cluster(cpus: int | None = None) -> Iterator[LocalCluster]:
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
+    ports = {
+        "port": port,
+        "dashboard-port": dashboard_port,
+        "ray-client-server-port": client_port,
+        "dashboard-agent-listen-port": agent_port,
+    }
     command = [
-        _ray(), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={dashboard_port}", f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}", f"--temp-dir={temporary}", "--disable-usage-stats",
+        *(_ray(), "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--disable-usage-stats"),
+        *(f"--{name}={value}" for name, value in ports.items()),
+        f"--temp-dir={temporary}",
         *([f"--num-cpus={cpus}"] if cpus else []),
-    ]  # fmt: skip
+    ]
     log_path = temporary / "head.log"
     with open(log_path, "wb") as log:
         head = subprocess.Popen(
@@ -111,8 +118,8 @@ def _wait_until_up(head: subprocess.Popen, dashboard_url: str, env: dict[str, st
         if head.poll() is not None:
             raise ClusterError(f"ray start ended with exit code {head.returncode}:\n{log_path.read_text()[-2000:]}")
         # A listing answers before the agent that starts jobs is there, so the probe is a job.
-        probe = subprocess.run([_ray(), "job", "submit", "--address", dashboard_url, "--", "true"], env=env, capture_output=True, check=False)
-        if probe.returncode == 0:
+        probe = [_ray(), "job", "submit", "--address", dashboard_url, "--", "true"]
+        if subprocess.run(probe, env=env, capture_output=True, check=False).returncode == 0:
             return
         time.sleep(0.5)
     raise ClusterError(f"no answer from {dashboard_url} after {START_TIMEOUT_S} s:\n{log_path.read_text()[-2000:]}")

@@ -1,6 +1,6 @@
 """Training curves, releases, results and overlays of meshes on photographs -> index.html.
 
-    ray job submit --working-dir . -- python jobs/report.py --config report.yaml
+ray job submit --working-dir . -- python jobs/report.py --config report.yaml
 """
 
 from engine.config import run_job
