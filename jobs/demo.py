@@ -15,6 +15,8 @@ from pydantic import Field
 from cluster.local import LocalCluster, local_cluster
 from engine.config import Config, read_yaml, run_job
 from engine.errors import ConfigError
+from engine.evaluation.run import read_results
+from engine.evaluation.tables import print_results
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -59,6 +61,7 @@ def demo(config: DemoConfig) -> None:
     print("starting a local Ray cluster", flush=True)
     with local_cluster(config.cpus) as cluster:
         run_steps(cluster, steps, configs)
+    print_results(read_results(str(out / "evaluation")))
     print(f"\nthe demo took {time.monotonic() - began:.0f} s; open {out / 'report' / 'index.html'}", flush=True)
 
 
