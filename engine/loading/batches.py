@@ -28,7 +28,7 @@ from engine.loading.crops import apply_gain, crop_affines, warp
 from engine.loading.decode import Decoder
 from engine.loading.image_cache import ImageCache
 from engine.loading.instances import INSTANCE, mask_out
-from engine.loading.order import HalfOrder, half_order, half_sizes, instances_per_half, rank_part, steps_per_epoch
+from engine.loading.order import HalfOrder, apply_shares, half_order, half_sizes, instances_per_half, rank_part, steps_per_epoch
 from engine.loading.persons import size_problem
 from engine.loading.sources import Source, SourceConfig
 from engine.loading.targets import build_targets, fit_joints
@@ -75,7 +75,7 @@ class BatchStream:
         for source in self._sources:
             _require_same_body(source, body)
         shapes = [source.shape for source in self._sources]
-        self._shapes = tuple(shapes[: len(config.mocap)]), tuple(shapes[len(config.mocap) :])
+        self._shapes = apply_shares(tuple(shapes[: len(config.mocap)])), apply_shares(tuple(shapes[len(config.mocap) :]))
         sizes = half_sizes(*self._shapes)
         self._per_half = instances_per_half(sizes, config.batch_size, world_size)
         self.steps_per_epoch = steps_per_epoch(sizes, config.batch_size)

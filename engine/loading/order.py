@@ -12,7 +12,7 @@ over in a new shuffle as often as needed. Shapes: S samples of a source, T insta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class SourceShape:
     digest: str
     instances_per_shard: tuple[np.ndarray, ...]
     weight: float = 1.0
+    share: float | None = None
+    """Fraction of its half that comes from it, whatever its size; `apply_shares` turns it into a weight."""
 
     @property
     def instances(self) -> int:
@@ -51,6 +53,22 @@ class HalfOrder:
 
     def __getitem__(self, part: slice) -> HalfOrder:
         return HalfOrder(self.source_T[part], self.sample_T[part], self.instance_T[part], self.pass_T[part])
+
+
+def apply_shares(half: tuple[SourceShape, ...]) -> tuple[SourceShape, ...]:
+    """The same half with every share turned into the weight that gives it; sources without one divide the rest by weight and size.
+
+    ConfigError when the shares leave nothing for the others, or, with no others, do not add up to 1.
+    """
+    shared = sum(shape.share for shape in half if shape.share is not None)
+    if not shared:
+        return half
+    others = _size(tuple(shape for shape in half if shape.share is None))
+    if (others and shared >= 1) or (not others and abs(shared - 1) > 1e-6):
+        rest = "below 1, so that something is left for the sources without a share" if others else "1"
+        raise ConfigError(f"loading: the shares of one half add up to {shared:g}; expected {rest}")
+    total = others / (1 - shared) if others else sum(shape.instances for shape in half)
+    return tuple(s if s.share is None else replace(s, weight=s.share * total / max(1, s.instances)) for s in half)
 
 
 def half_sizes(mocap: tuple[SourceShape, ...], itw: tuple[SourceShape, ...]) -> tuple[float, float]:

@@ -33,6 +33,9 @@ class SourceConfig(Config):
 
     url: str = Field(description="URL of the shard set (the folder of its manifest.json)")
     weight: float = Field(default=1.0, gt=0, description="how often its instances are seen, against those of a source of weight 1")
+    share: float | None = Field(
+        default=None, gt=0, le=1, description="fraction of its half that comes from it, whatever its size; null: by weight and size"
+    )
     supervise: Supervise = Field(default="full", description="'full': all the supervision there is; '2d': 2D joints alone, 3D is left out")
     release_url: str | None = Field(default=None, description="URL of a release store whose pseudo-GT supervises this source, or null")
     release_name: str | None = Field(default=None, description="name of the release")
@@ -40,6 +43,8 @@ class SourceConfig(Config):
 
     @model_validator(mode="after")
     def _release_is_whole(self) -> SourceConfig:
+        if self.share is not None and self.weight != 1:
+            raise ValueError("share and weight say the same thing in two ways: give one of them")
         if (self.release_url is None) != (self.release_name is None):
             raise ValueError("release_url and release_name go together: give both or neither")
         if self.release_url is not None and self.supervise == "2d":
@@ -76,7 +81,7 @@ class Source:
         """What the order must know. With a release, its digest is part of the identity."""
         digest = self.shard_set.digest if self.release is None else f"{self.shard_set.digest}+{self.release.digest}"
         per_shard = np.split(self._count_S, np.cumsum(self._shard_sizes)[:-1])
-        return SourceShape(digest, tuple(per_shard), self.config.weight)
+        return SourceShape(digest, tuple(per_shard), self.config.weight, self.config.share)
 
     @property
     def digests(self) -> dict[str, str]:

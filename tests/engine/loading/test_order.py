@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.loading.order import SourceShape, half_order, half_sizes, instances_per_half, rank_part, sample_order, steps_per_epoch
+from engine.loading.order import (
+    SourceShape,
+    apply_shares,
+    half_order,
+    half_sizes,
+    instances_per_half,
+    rank_part,
+    sample_order,
+    steps_per_epoch,
+)
 
 shard = st.lists(st.integers(0, 5), min_size=1, max_size=12).map(lambda counts: np.array(counts, dtype=np.int32))
 
@@ -151,3 +160,20 @@ def test_a_batch_that_cannot_be_cut_evenly_is_refused(batch: int, world: int):
 def test_no_instances_at_all_is_refused():
     with pytest.raises(ConfigError, match="no source has a usable instance"):
         instances_per_half((0.0, 0.0), 8, 1)
+
+
+@pytest.mark.parametrize("large", [40, 4000])
+def test_a_share_holds_whatever_the_sizes(large: int) -> None:
+    fixed = SourceShape("a", (np.full(30, 2, np.int32),), share=0.4)
+    other = SourceShape("b", (np.full(large, 1, np.int32),))
+    order = half_order(apply_shares((fixed, other)), 0, 0, 1000, 16)
+    assert abs(float((order.source_T == 0).mean()) - 0.4) < 0.01
+
+
+def test_shares_that_do_not_add_up_are_refused() -> None:
+    one = (np.full(5, 1, np.int32),)
+    assert [s.weight for s in apply_shares((SourceShape("a", one), SourceShape("b", one, 3.0)))] == [1.0, 3.0]
+    with pytest.raises(ConfigError, match="below 1"):
+        apply_shares((SourceShape("a", one, share=1.0), SourceShape("b", one)))
+    with pytest.raises(ConfigError, match="expected 1"):
+        apply_shares((SourceShape("a", one, share=0.5),))
