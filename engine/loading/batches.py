@@ -43,7 +43,7 @@ Members = dict[tuple[int, int], list[tuple[int, int]]]
 class LoadingConfig(Config):
     """What to train on and how batches are made of it."""
 
-    mocap: tuple[SourceConfig, ...] = Field(default=(), description="the 3D half: studio MoCap sets, and 3DPW")
+    mocap: tuple[SourceConfig, ...] = Field(default=(), description="the 3D half: studio MoCap sets")
     itw: tuple[SourceConfig, ...] = Field(default=(), description="the in-the-wild half")
     batch_size: int = Field(default=192, ge=1, description="global batch over all ranks, instances; half from each half")
     seed: int = Field(default=0, description="of order and augmentation")

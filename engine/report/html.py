@@ -16,6 +16,8 @@ class Table:
     left: int = 1
     highlight: frozenset[int] = frozenset()
     """Rows to set apart."""
+    fold: str | None = None
+    """Title of a fold that hides the table until it is opened; None shows it."""
 
     def html(self) -> str:
         head = "".join(f"<th{_flush(i, self.left)}>{escape(c)}</th>" for i, c in enumerate(self.columns))
@@ -23,12 +25,13 @@ class Table:
         for number, row in enumerate(self.rows):
             cells = "".join(f"<td{_flush(i, self.left)}>{escape(c)}</td>" for i, c in enumerate(row))
             body.append(f"<tr{' class=apart' if number in self.highlight else ''}>{cells}</tr>")
-        return f'<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        table = f'<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        return table if self.fold is None else f"<details><summary>{escape(self.fold)}</summary>{table}</details>"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture beside the page, and what it shows."""
+    """A picture beside the page, and above it what it shows: sheets are longer than a screen."""
 
     path: str
     caption: str
@@ -36,7 +39,7 @@ class Picture:
     def html(self) -> str:
         path, caption = escape(self.path, quote=True), escape(self.caption, quote=True)
         image = f'<a href="{path}"><img src="{path}" alt="{caption}" loading="lazy"></a>'
-        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+        return f"<figure><figcaption>{caption}</figcaption>{image}</figure>"
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,14 @@ body { margin: 0; color: var(--ink); background: #fff; font: 15px/1.55 system-ui
 header, main { max-width: 1240px; margin: 0 auto; padding: 0 24px; }
 header { padding-top: 40px; }
 h1 { font-size: 28px; margin: 0 0 6px; } h2 { font-size: 20px; margin: 44px 0 8px; padding-top: 12px; border-top: 1px solid var(--line); }
-p { max-width: 78ch; margin: 8px 0; } header p, figcaption { color: var(--quiet); }
+p { max-width: 100ch; margin: 8px 0; } header p { color: var(--quiet); }
 nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 12px; } a { color: var(--accent); text-decoration: none; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: 12px 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 th { font-weight: 600; font-size: 13px; color: var(--quiet); } .number { text-align: right; white-space: nowrap; }
 tr.apart td { background: #f3f4f6; }
-figure { margin: 16px 0 28px; } figcaption { max-width: 100ch; font-size: 13.5px; }
+figure { margin: 22px 0 28px; } figcaption { max-width: 100ch; margin-bottom: 8px; font-weight: 600; }
+summary { cursor: pointer; color: var(--accent); margin: 12px 0; }
 img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
 @media print { nav { display: none; } }
 """.strip()

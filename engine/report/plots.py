@@ -31,7 +31,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes |
 
 
 def histograms(columns: Mapping[str, np.ndarray], ranges: Mapping[str, tuple[float, float]] | None = None) -> bytes | None:
-    """One panel a column: finite values in 40 bins, with median and count. None if nothing is finite.
+    """One panel a column: finite values in 40 bins, with the median as a line, and its count. None if nothing is finite.
 
     A column without a range goes from its least value to its 99.5th percentile.
     """
@@ -53,12 +53,13 @@ def histograms(columns: Mapping[str, np.ndarray], ranges: Mapping[str, tuple[flo
 def _draw_term(axes: plt.Axes, term: str, histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     for i, (run, rows) in enumerate(histories.items()):
         points = [(row["step"], row[term]) for row in rows if _is_number(row.get(term))]
-        if points:
+        if any(value for _, value in points):  # a term that is 0 throughout does not exist in this run
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, label=run, color=f"C{i % 10}", linewidth=1.3, marker="." if len(points) < 3 else None)
     axes.set_title("total loss" if term == "loss" else term.replace("_", " "), fontsize=9)
     axes.set_ylim(bottom=0)
-    if term == "loss" or len(histories) > 1:
+    axes.set_xlabel("step", fontsize=8)
+    if axes.lines and (term == "loss" or len(histories) > 1):
         axes.legend(fontsize=8, frameon=False)
 
 
@@ -66,7 +67,7 @@ def _panels(names: Sequence[str], draw: Any) -> bytes:
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(4.0 * columns, 2.5 * rows), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(rows, columns, figsize=(4.0 * columns, 2.6 * rows), squeeze=False, layout="constrained")
         for panel, name in zip(axes.flat, names, strict=False):
             draw(panel, name)
         for panel in axes.flat[len(names) :]:
