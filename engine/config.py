@@ -71,7 +71,7 @@ def read_yaml(url: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise MissingInput(f"config file {url}: no such file") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"config file {url}: not YAML: {error}") from None
+        raise ConfigError(f"config file {url}: not YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -51,8 +51,9 @@ def demo(config: DemoConfig) -> None:
     """Run every step; the last ones print the table and the path of the report."""
     out = Path(config.out).resolve()
     itw = Path(config.coco).resolve() if config.coco else out / "world" / "coco"
-    if config.coco and not (itw / "annotations").is_dir():
-        raise ConfigError(f"--coco {config.coco}: expected a directory in COCO's layout with annotations/ in it, found none")
+    for needed in ("annotations/person_keypoints_train2017.json", "train2017") if config.coco else ():
+        if not (itw / needed).exists():
+            raise ConfigError(f"--coco {config.coco}: expected a directory in COCO's layout with {needed} in it, found none")
     source = Path(config.configs)
     steps = read_yaml(str(source / ("steps_coco.yaml" if config.coco else "steps.yaml")))["steps"]
     configs = out / "configs"
