@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= demo_out
 COCO ?=
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint setup clean
 
 setup: $(VENV)/.installed
 
@@ -27,4 +27,4 @@ lint: setup
 	$(BIN)/python -m ruff check .
 
 clean:
-	rm -rf $(VENV) demo_out
+	rm -rf $(VENV) $(OUT)

@@ -74,5 +74,5 @@ class Sample(Record):
     """Where the image was in the raw dataset, relative to its root."""
     width: int = Field(gt=0)
     height: int = Field(gt=0)
-    exif_orientation: int = Field(default=1, ge=1, le=8, description="what the raw file said; the stored image has it applied")
+    exif_orientation: int = Field(default=1, ge=1, le=8, description="the turn applied to the raw pixels at ingest; 1 is none")
     instances: tuple[Instance, ...]

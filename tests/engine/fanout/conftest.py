@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 from PIL import Image
 
 from engine.fanout.run import AnnotateConfig, PoolConfig
@@ -108,11 +106,3 @@ def make_config(shard_set: str, tmp_path: Path, **fields: object) -> AnnotateCon
     pool = PoolConfig(min_size=1, max_size=1, cpus=0.5)
     values = {"shard_set": shard_set, "annotator": "mean_pose", "out": str(tmp_path / "out"), "name": "coco", "batch_size": 4, "pool": pool}
     return AnnotateConfig.model_validate(values | fields)
-
-
-@pytest.fixture(scope="session")
-def ray_cluster(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
-    """A local Ray cluster of two CPUs."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=150 << 20)
-    yield
-    ray.shutdown()

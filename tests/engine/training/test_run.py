@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,13 +24,6 @@ from engine.training.loop import fit
 from engine.training.run import check_inputs, train
 
 Make = Callable[..., TrainAnnotatorConfig]
-
-
-@pytest.fixture
-def ray_cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 def _own_train_workers() -> list[int]:
@@ -80,6 +73,21 @@ torch.distributed.destroy_process_group()
 """
 
 
+def test_wrong_inputs_are_told_before_ray_starts(make_config: Make, tmp_path) -> None:
+    config = make_config()
+    check_inputs(config)
+    missing = config.loading.model_copy(update={"itw": (config.loading.itw[0].model_copy(update={"url": str(tmp_path / "nowhere")}),)})
+    for fields, error, message in (
+        ({"loading": missing}, MissingInput, "nowhere"),
+        ({"num_workers": 3}, ConfigError, "expected a multiple of 6"),
+        ({"backbone_init": str(tmp_path / "no.pth")}, MissingInput, "no.pth"),
+        ({"loading": config.loading.model_copy(update={"mocap": (), "itw": ()})}, ConfigError, "no training data"),
+    ):
+        with pytest.raises(error, match=message):
+            train(config.model_copy(update=fields | {"out": f"{tmp_path}/{len(message)}"}))
+    assert not ray.is_initialized()
+
+
 def test_a_killed_worker_changes_nothing_but_the_time(make_config: Make, ray_cluster: None, tmp_path: Path) -> None:
     """Two workers under Ray, one killed in the middle, against two processes that nobody disturbed."""
     config = make_config(max_steps=30, num_workers=2, checkpoint_every_steps=5, log_every_steps=5, max_failures=2)
@@ -111,18 +119,3 @@ def test_a_run_directory_belongs_to_one_config(make_config: Make) -> None:
     other = config.model_copy(update={"seed": 5, "optim": config.optim.model_copy(update={"lr": 0.5})})
     with pytest.raises(CheckpointMismatch, match=r"differs in optim\.lr, seed"):
         train(other)
-
-
-def test_wrong_inputs_are_told_before_ray_starts(make_config: Make, tmp_path) -> None:
-    config = make_config()
-    check_inputs(config)
-    missing = config.loading.model_copy(update={"itw": (config.loading.itw[0].model_copy(update={"url": str(tmp_path / "nowhere")}),)})
-    for fields, error, message in (
-        ({"loading": missing}, MissingInput, "nowhere"),
-        ({"num_workers": 3}, ConfigError, "expected a multiple of 6"),
-        ({"backbone_init": str(tmp_path / "no.pth")}, MissingInput, "no.pth"),
-        ({"loading": config.loading.model_copy(update={"mocap": (), "itw": ()})}, ConfigError, "no training data"),
-    ):
-        with pytest.raises(error, match=message):
-            train(config.model_copy(update=fields | {"out": f"{tmp_path}/{len(message)}"}))
-    assert not ray.is_initialized()
