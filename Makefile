@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= demo_out
 COCO ?=
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test bench lint setup clean
 
 setup: $(VENV)/.installed
 
@@ -22,6 +22,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python benchmarks/body_joints.py
 
 lint: setup
 	$(BIN)/python -m ruff check .
