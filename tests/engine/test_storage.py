@@ -80,6 +80,12 @@ def test_swap_moves_from_what_was_read(store: Store) -> None:
     assert store.get("HEAD") == b"v2"
 
 
+def test_swap_from_what_is_gone_is_a_conflict(store: Store) -> None:
+    with pytest.raises(CommitConflict, match="absent"):
+        store.swap("absent", b"old", b"new")
+    assert not store.exists("absent")
+
+
 def test_list_is_sorted_relative_and_below_the_prefix(store: Store) -> None:
     assert store.list() == []
     for key in ("b/2", "b/1", "a/x/y", "bb/3"):
