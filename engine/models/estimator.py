@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -101,6 +102,17 @@ class Network(nn.Module, ABC):
         """Backbone features (B, C, h, w), float32, of uint8 RGB crops."""
         image = image_B3HW.to(torch.float32, memory_format=torch.channels_last) / 255
         return self.backbone((image - self.pixel_mean) / self.pixel_std).float()
+
+    @property
+    def needs_mean_parameters(self) -> bool:
+        """Whether a fresh training must call `set_mean_parameters` before its first step (and before weights are averaged)."""
+        return False
+
+    def set_mean_parameters(self, rotmats_2433: np.ndarray, betas_10: np.ndarray) -> None:
+        """Take the average person of the training set as the start of the network's estimates; kept in its state dict.
+
+        rotmats (24, 3, 3): the average rotation of every SMPL joint; betas (10,): the average shape. Does nothing in most networks.
+        """
 
     def init_backbone(self, url: str) -> BackboneReport:
         """Start the backbone from a file of weights (recipe 2); see `load_backbone` for what it takes and refuses."""
