@@ -21,8 +21,8 @@ from engine.config import Config
 from engine.models.weak_perspective import SpinOutput
 from schemas.skeletons import POSE2POSE33
 
-TERMS = ("joints_2d", "joints_3d", "pose", "betas", "camera")
-"""Names of the terms, in the order of the config's weights. `vertices` joins them where it has a weight."""
+TERMS = ("joints_2d", "joints_3d", "pose", "betas", "camera", "vertices")
+"""Names of the terms, in the order of the config's weights. `vertices` is computed where it has a weight, and 0 elsewhere."""
 
 TARGET_CELLS_WH = (6, 8)
 """Cells across and down the crop in which the targets' image joints come."""
@@ -43,14 +43,9 @@ class SpinLossConfig(Config):
     joints_2d_count: int = Field(default=49, ge=1, description="joints a 2D mean is taken over; of SPIN's 49, 25 never have weight")
     joints_3d_count: int = Field(default=24, ge=1, description="joints a 3D mean is taken over")
 
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """Names of the terms that are computed."""
-        return (*TERMS, "vertices") if self.vertices else TERMS
-
     def weights(self) -> dict[str, float]:
         """Weight of each term, the overall factor included."""
-        return {name: self.overall * getattr(self, name) for name in self.terms}
+        return {name: self.overall * getattr(self, name) for name in TERMS}
 
 
 def spin_loss_terms(output: SpinOutput, batch: dict[str, Tensor], config: SpinLossConfig, body: Body) -> dict[str, Tensor]:
@@ -66,6 +61,7 @@ def spin_loss_terms(output: SpinOutput, batch: dict[str, Tensor], config: SpinLo
         "pose": _subset_mean((output.rotmats_B2433 - rotmats_B2433).square().mean(dim=(2, 3)), pose_valid_B24),
         "betas": _subset_mean((output.betas_B10 - batch["smpl_shape"]).square().mean(dim=1), batch["smpl_shape_valid"]),
         "camera": torch.exp(-20 * output.camera_B3[:, 0]).mean(),
+        "vertices": output.betas_B10.new_zeros(()),
     }
     if config.vertices:
         valid_B = batch["smpl_shape_valid"] * pose_valid_B24.amin(dim=1)

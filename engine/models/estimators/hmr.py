@@ -21,7 +21,7 @@ from engine.body.pose_prior import PosePrior
 from engine.body.smpl import Body
 from engine.models.estimator import Batch, Estimator, NetworkConfig, Parameters
 from engine.models.iterative_regressor import MeanPerson, RegressorStep
-from engine.models.spin_losses import SpinLossConfig, spin_loss_terms
+from engine.models.spin_losses import TERMS, SpinLossConfig, spin_loss_terms
 from engine.models.weak_perspective import SpinOutput, WeakPerspective
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -50,13 +50,13 @@ class Hmr(Estimator):
     """The network. It starts a fresh training from the average of the training poses: see `set_mean_parameters`."""
 
     config: HmrConfig
+    terms = TERMS
 
     def __init__(self, config: HmrConfig, body: Body, prior: PosePrior | None = None) -> None:
         super().__init__(config, body, prior)
         self.mean = MeanPerson()
         self.regressor = RegressorStep(self.backbone.out_channels, config.hidden, config.dropout)
         self.camera = WeakPerspective(config.input_hw)
-        self.terms = config.losses.terms
 
     @property
     def needs_mean_parameters(self) -> bool:
