@@ -1,7 +1,11 @@
-"""The pose prior: a frozen decoder from a 32-number latent to a body pose, VPoser's or the open one, behind one class.
+"""The pose prior: a frozen decoder from a 32-number latent to a body pose, VPoser's (v1 or v2) or the open one, behind one class.
 
-Recipe 3 of the paper lets the annotator predict VPoser's latent, so whatever it says is a pose a body can take. The network is
-human_body_prior's; what differs between the two kinds is only the directory the weights are read from.
+Recipe 3 of the paper lets the annotator predict VPoser's latent, so whatever it says is a pose a body can take. v1 and the open prior
+are human_body_prior's network and differ in the weights alone; v2 is another network with the same inputs and outputs.
+
+Each of them was trained with its latents pulled towards N(0, I), so weights of the latent's L2 are of one order for all. They were
+pulled with different force against different reconstruction losses, though, so how far poses lie from zero differs: the paper's
+weight (1e-2) was found with one of them (v1, by its authors' habit; the paper does not say), and is a starting point for another.
 
 It cannot be trained by accident: its weights are buffers (no optimiser sees them, and no checkpoint stores licensed weights),
 and it stays in eval mode whatever its parent does, because VPoser's decoder has dropout.
@@ -22,7 +26,8 @@ from torch import Tensor, nn
 
 from engine.body.joint_angles import BODY_JOINTS
 from engine.body.rotations import matrix_to_axis_angle
-from engine.body.vposer import read_vposer
+from engine.body.vposer import find_version, read_vposer_v1
+from engine.body.vposer_v2 import VPoserV2, read_vposer_v2
 from engine.config import Config
 from engine.errors import ConfigError
 
@@ -32,19 +37,24 @@ OPEN_PRIOR = Path(__file__).parent / "assets" / "open_prior"
 class PriorConfig(Config):
     """Which pose prior to use."""
 
-    kind: Literal["open", "vposer"] = Field("open", description="open: the bundled free prior; vposer: VPoser v1 from the user's files")
+    kind: Literal["open", "vposer"] = Field("open", description="open: the bundled free prior; vposer: VPoser from the user's files")
     vposer_dir: str | None = Field(
-        None, description="a VPoser v1 directory (snapshots/*.pt and *.ini): the unpacked vposer_v1_0, or what train_pose_prior wrote"
+        None,
+        description="a VPoser directory: v1's (snapshots/*.pt and *.ini: the unpacked vposer_v1_0, or what train_pose_prior wrote) or v2's "
+        "(snapshots/*.ckpt and *.yaml: the unpacked V02_05); of several snapshots, the one of the highest epoch in its name",
+    )
+    vposer_version: Literal["auto", "v1", "v2"] = Field(
+        "auto", description="which VPoser vposer_dir must hold; auto: whichever it does. A latent of one version means nothing to the other"
     )
 
 
 class PosePrior(nn.Module):
     """A frozen pose prior. Build it with `load_prior`.
 
-    Attributes: `name` ('open' or 'vposer'), `digest` (sha256 over its weights), `latent_dim`.
+    Attributes: `name` ('open', 'vposer-v1' or 'vposer-v2'), `digest` (sha256 over its weights and, for v2, its version), `latent_dim`.
     """
 
-    def __init__(self, vposer: VPoser, name: str) -> None:
+    def __init__(self, vposer: VPoser | VPoserV2, name: str) -> None:
         super().__init__()
         self.name = name
         self.digest = _digest(vposer)
@@ -65,7 +75,7 @@ class PosePrior(nn.Module):
         if latent_BZ.dim() != 2 or latent_BZ.shape[1] != self.latent_dim:
             raise ValueError(f"latent: expected (B, {self.latent_dim}), found {tuple(latent_BZ.shape)}")
         with torch.autocast(latent_BZ.device.type, enabled=False):
-            return self._vposer.decode(latent_BZ.float(), output_type="matrot").view(len(latent_BZ), len(BODY_JOINTS), 3, 3)
+            return self._vposer.decode(latent_BZ.float()).view(len(latent_BZ), len(BODY_JOINTS), 3, 3)
 
     def encode(self, rotmats_BJ33: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (B, 32) each of the latent of body poses (B, 21, 3, 3)."""
@@ -79,13 +89,21 @@ class PosePrior(nn.Module):
 def load_prior(config: PriorConfig) -> PosePrior:
     """The pose prior of a config, in float32 on the CPU.
 
-    Raises ConfigError if kind=vposer lacks vposer_dir, and read_vposer's errors for what is wrong with the directory.
+    Raises ConfigError if fields contradict each other, and find_version's, read_vposer_v1's or read_vposer_v2's errors for what is wrong
+    with the directory, among them CheckpointMismatch if it holds another version than vposer_version says.
     """
-    if config.kind == "open" and config.vposer_dir is not None:
-        raise ConfigError(f"prior.vposer_dir is {config.vposer_dir!r} but prior.kind is open, which would ignore it; set prior.kind=vposer")
-    if config.kind == "vposer" and config.vposer_dir is None:
-        raise ConfigError("prior.kind=vposer needs prior.vposer_dir, an unpacked vposer_v1_0 directory; or use prior.kind=open")
-    return PosePrior(read_vposer(OPEN_PRIOR if config.vposer_dir is None else Path(config.vposer_dir)), config.kind)
+    if config.kind == "open":
+        for field, ignored in (("vposer_dir", config.vposer_dir is not None), ("vposer_version", config.vposer_version != "auto")):
+            if ignored:
+                raise ConfigError(
+                    f"prior.{field} is {getattr(config, field)!r} but prior.kind is open, which would ignore it; set prior.kind=vposer"
+                )
+        return PosePrior(read_vposer_v1(OPEN_PRIOR), "open")
+    if config.vposer_dir is None:
+        raise ConfigError("prior.kind=vposer needs prior.vposer_dir, an unpacked vposer_v1_0 or V02_05 directory; or use prior.kind=open")
+    directory = Path(config.vposer_dir)
+    version = find_version(directory, config.vposer_version)
+    return PosePrior(read_vposer_v1(directory) if version == "v1" else read_vposer_v2(directory), f"vposer-{version}")
 
 
 def _freeze(module: nn.Module) -> None:
@@ -101,7 +119,7 @@ def _freeze(module: nn.Module) -> None:
 
 
 def _digest(module: nn.Module) -> str:
-    sha = hashlib.sha256()
+    sha = hashlib.sha256(b"vposer-v2\n" if isinstance(module, VPoserV2) else b"")  # v1's digests are in checkpoints from before v2
     for key, value in sorted(module.state_dict().items()):
         sha.update(f"{key} {tuple(value.shape)} {value.dtype}\n".encode())
         sha.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -89,7 +89,7 @@ def test_name_digest_and_size(prior, tmp_path):
         (tmp_path / key).parent.mkdir(exist_ok=True)
         (tmp_path / key).write_bytes(data)
     other = load_prior(PriorConfig(kind="vposer", vposer_dir=str(tmp_path)))
-    assert other.name == "vposer" and other.digest != prior.digest
+    assert other.name == "vposer-v1" and other.digest != prior.digest
 
 
 def test_wrong_shapes_are_named(prior):
