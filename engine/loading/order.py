@@ -6,8 +6,19 @@ source's instances before it, divided by the source's rate, and the merge sorts 
 adjacent, so an image is decoded once. A step takes the next instances of each half; a rank takes a contiguous slice of them.
 So any world size that divides a half sees the same global batch at every step, and to resume is to start counting at a step.
 
-An epoch runs through the longer half once (what is left of a last, incomplete batch is dropped); the shorter half starts
-over in a new shuffle as often as needed. Shapes: S samples of a source, T instances of an epoch's half.
+How much of each source there is:
+- Half of every batch is MoCap and half in the wild, exactly, on every rank (the paper's text; the authors' loader shuffles both halves
+  together and has it in expectation). With one half empty the other fills the batch.
+- Within a half, an instance of weight w is seen w times as often as one of weight 1: a source's part of the half is weight x size over the
+  half's sum of them. Weight 1 everywhere, the default, is the authors' concatenation: every person alike. A `share` fixes that part
+  instead, whatever the sizes; the sources without one divide what is left by weight and size. Parts hold in every stretch of the
+  order to within a few persons, not only on average.
+- An epoch runs through the longer half once, longer by weight x size: `steps_per_epoch` = floor(2 x longer half / batch), the authors'
+  law of 2 x max(3D, 2D) with the last, incomplete batch dropped. So weight w means w times an epoch in the longer half, and weight 1
+  exactly once. The shorter half starts over in a new shuffle as often as needed: over an epoch the counts of a source's persons
+  differ by one at most, where the authors repeat the half whole and draw the remainder at random with repetition.
+
+Shapes: S samples of a source, T instances of an epoch's half.
 """
 
 from __future__ import annotations
@@ -72,12 +83,12 @@ def apply_shares(half: tuple[SourceShape, ...]) -> tuple[SourceShape, ...]:
 
 
 def half_sizes(mocap: tuple[SourceShape, ...], itw: tuple[SourceShape, ...]) -> tuple[float, float]:
-    """Weighted numbers of instances of the two halves."""
+    """Weighted numbers of instances of the two halves, sum of weight x size, after `apply_shares`."""
     return _size(mocap), _size(itw)
 
 
 def steps_per_epoch(sizes: tuple[float, float], batch_size: int) -> int:
-    """Whole batches until the longer half has been seen once, at least 1. With one half empty the other fills the batch."""
+    """Whole batches until the longer half has been seen once, at least 1: floor(2 x longer / batch), or of it alone floor(it / batch)."""
     per_half = batch_size / sum(size > 0 for size in sizes)
     return max(1, int(max(sizes) / per_half + 1e-9))
 

@@ -2,10 +2,13 @@
 
 Heat-map units: x in [0, hm W), y in [0, hm H), z in [0, hm D), where z spans +-1 m about the pelvis. Camera-frame joints are relative to
 the person's own pelvis, metres. In-plane rotation and mirror act on crop, joints, SMPL root and pose alike; scale and shift on 2D alone.
+A mirrored person is given the fit's joints mirrored, not the joints of the mirrored pose: bodies are not symmetric to the millimetre.
 Source: Pose2Pose's preprocessing. Shapes: B instances, J = 33 joints of POSE2POSE33.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,8 +28,29 @@ NEAREST_M = 0.05
 """A joint nearer than this to the camera plane has no projection."""
 FIT_BATCH = 32
 
+GenderedShape = Literal["joints_only", "betas_too", "neutral"]
+"""What a fit to a male or female body teaches a network of neutral bodies; see `settle_gender`."""
+
+_NEUTRAL = GENDERS.index("neutral")
 _PELVIS = POSE2POSE33.index("Pelvis")
 _FLIP = np.array(POSE2POSE33.flip_permutation)
+
+
+def settle_gender(rows_B: np.ndarray, rule: GenderedShape) -> None:
+    """Apply a rule to the INSTANCE records with a gendered fit (3DPW's), in place, before `fit_joints`. Neutral fits stay as they are.
+
+    How the paper's f read 3DPW's betas on its neutral body is not published, so it is a choice:
+    - 'joints_only': the gendered body makes the joints; they and the pose are supervised, the betas are not, because the same ten numbers
+      are another shape on another body. The default.
+    - 'betas_too': the same, and the gendered betas are the shape's target: what Pose2Pose's loader does with a fit that names a gender.
+    - 'neutral': pose and betas pose the neutral body, as VIBE and METRO train; alone it needs no gendered SMPL files. Translations
+      are not adjusted to the neutral pelvis, millimetres at metres of distance.
+    """
+    gendered_B = (rows_B["gender"] != _NEUTRAL) & (rows_B["has_fit"] > 0)
+    if rule == "joints_only":
+        rows_B["shape_valid"][gendered_B] = 0
+    elif rule == "neutral":
+        rows_B["gender"][gendered_B] = _NEUTRAL
 
 
 def fit_joints(rows_B: np.ndarray, body: Body) -> None:

@@ -1,4 +1,5 @@
 import numpy as np
+from scipy.stats import ks_1samp, norm, uniform
 
 from engine.loading.augmentation import Augmentation, AugmentConfig, draw
 from engine.loading.counter_rng import stable_key
@@ -16,6 +17,26 @@ def test_draws_follow_pose2pose():
     assert abs(drawn.flip_B.mean() - 0.5) < 0.02
     assert drawn.colour_B3.min() >= 0.8 and drawn.colour_B3.max() <= 1.2 and abs(drawn.colour_B3.mean() - 1) < 0.01
     assert np.abs(drawn.shift_B2).max() <= 0.1 and np.abs(drawn.shift_B2).max() > 0.099
+
+
+def test_scale_and_rotation_are_clipped_normals_and_gains_uniform():
+    """Between the clips the draws have the normal's distribution, on the clips its tails' mass."""
+    drawn = draw(AugmentConfig(), KEYS)
+    scale, turned = (drawn.scale_B - 1) / 0.25, drawn.rotation_B[drawn.rotation_B != 0] / np.deg2rad(30)
+    for values, clip in ((scale, 1.0), (turned, 2.0)):
+        inner = values[np.abs(values) < clip - 1e-9]
+        tail = norm.cdf(-clip)
+        assert ks_1samp(inner, lambda x, c=clip, t=tail: (norm.cdf(np.clip(x, -c, c)) - t) / (1 - 2 * t)).pvalue > 1e-3
+        for side in (-1, 1):
+            assert abs(np.isclose(values, side * clip).mean() - tail) < 0.01
+    assert all(ks_1samp(gain, uniform(0.8, 0.4).cdf).pvalue > 1e-3 for gain in drawn.colour_B3.T)
+
+
+def test_the_kinds_are_drawn_independently():
+    drawn = draw(AugmentConfig(shift=0.1), KEYS)
+    columns = [drawn.scale_B, drawn.rotation_B, drawn.rotation_B != 0, drawn.flip_B, *drawn.colour_B3.T, *drawn.shift_B2.T]
+    correlation = np.corrcoef(np.array(columns, dtype=float)) - np.eye(len(columns))
+    assert np.abs(correlation).max() < 0.03  # 20,000 draws: 4 sigma
 
 
 def test_off_is_identity():

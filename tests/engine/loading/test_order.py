@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -177,3 +178,54 @@ def test_shares_that_do_not_add_up_are_refused() -> None:
         apply_shares((SourceShape("a", one, share=1.0), SourceShape("b", one)))
     with pytest.raises(ConfigError, match="expected 1"):
         apply_shares((SourceShape("a", one, share=0.5),))
+
+
+equal_halves = st.lists(source(), min_size=1, max_size=3).map(lambda shapes: tuple(replace(shape, weight=1.0) for shape in shapes))
+
+
+@few
+@given(mocap=equal_halves, itw=equal_halves, seed=seeds, half_batch=st.integers(1, 12))
+def test_an_epoch_is_twice_the_longer_half_and_sees_every_person_as_often_as_any_other(mocap, itw, seed, half_batch):
+    """The authors' law, 2 x max(3D, 2D) persons with the last batch dropped, worked out from plain counts."""
+    sizes = [sum(int(s.sum()) for shape in half for s in shape.instances_per_shard) for half in (mocap, itw)]
+    steps = steps_per_epoch(half_sizes(mocap, itw), 2 * half_batch)
+    assert steps == max(1, 2 * max(sizes) // (2 * half_batch))
+    for half, size in zip((mocap, itw), sizes, strict=True):
+        seen = Counter(row[:3] for row in half_order(half, seed, 0, steps * half_batch, 4).tolist())
+        times = [seen[person] for person in persons(half)]
+        assert sum(times) == steps * half_batch and max(times) - min(times) <= 1
+        if size == max(sizes) and size >= half_batch:
+            assert max(times) == 1 and times.count(0) == size % half_batch  # once each, but for those of the dropped batch
+
+
+def persons(half: tuple[SourceShape, ...]) -> list[tuple[int, int, int]]:
+    """(source, sample, instance) of everybody in a half."""
+    counts = [np.concatenate(shape.instances_per_shard) for shape in half]
+    return [(i, s, k) for i, per_sample in enumerate(counts) for s, count in enumerate(per_sample) for k in range(count)]
+
+
+@few
+@given(sizes=st.lists(st.integers(1, 60), min_size=2, max_size=4), data=st.data(), seed=seeds, world=st.sampled_from([1, 2, 4]))
+def test_weights_and_shares_hold_over_an_epoch_in_every_batch_and_on_every_rank(sizes, data, seed, world):
+    """One person a sample, so parts can be held to the person: a weight is passes an epoch, a share a fraction of the half."""
+    weights = data.draw(st.lists(st.sampled_from([0.25, 1.0, 2.0, 5.0]), min_size=len(sizes), max_size=len(sizes)))
+    share = data.draw(st.sampled_from([None, 0.1, 0.5]))
+    shapes = tuple(SourceShape(str(i), (np.ones(n, np.int32),), w) for i, (n, w) in enumerate(zip(sizes, weights, strict=True)))
+    if share is not None:
+        shapes = (replace(shapes[0], weight=1.0, share=share), *shapes[1:])
+    rest = sum(n * w for n, w in zip(sizes, weights, strict=True)) - (sizes[0] * weights[0] if share is not None else 0)
+    parts = [n * w * (1 - (share or 0)) / rest for n, w in zip(sizes, weights, strict=True)]
+    parts = parts if share is None else [share, *parts[1:]]
+    half = apply_shares(shapes)
+    per_half = 12 * world
+    steps = steps_per_epoch(half_sizes(half, ()), per_half)
+    order = half_order(half, seed, 0, steps * per_half, 4)
+    tolerance = len(sizes)  # each source may be a person early or late at either end of a stretch
+    for i, part in enumerate(parts):
+        assert abs((order.source_T == i).sum() - part * len(order)) <= tolerance
+        for step in range(steps):
+            for rank in range(world):
+                mine = rank_part(order, step, per_half, rank, world)
+                assert len(mine) == 12 and abs((mine.source_T == i).sum() - part * 12) <= tolerance
+        if share is None and len(order) > per_half:
+            assert abs((order.source_T == i).sum() - weights[i] * sizes[i]) <= per_half + tolerance  # a weight is passes an epoch

@@ -182,7 +182,7 @@ def test_a_mesh_stays_on_its_person(make_person, open_body, seed: int, augmentat
     inside = warp(np.full((WH[1], WH[0], 3), 255, np.uint8), affine_23, HW)[:, :, 0] > 127  # what the photograph shows at all
     union = (expected | drawn) & inside
     assert union.sum() > 1000
-    assert (expected & drawn & inside).sum() / union.sum() > 0.93  # a pixel of outline is some 5 %; the wrong direction gives below 0.6
+    assert (expected & drawn & inside).sum() / union.sum() > 0.94  # what is missing is the outline, which warping blurs
 
 
 def forward_kinematics(pose_72: np.ndarray, rest_243: np.ndarray) -> np.ndarray:

@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from engine.body.rotations import axis_angle_to_matrix
+from engine.body.smpl import BodyConfig, load_body
 from engine.loading.augmentation import Augmentation, AugmentConfig, draw
 from engine.loading.counter_rng import stable_key
 from engine.loading.crops import crop_affines
 from engine.loading.instances import INSTANCE, fill_instance
-from engine.loading.targets import augment_pose, build_targets, fit_joints
+from engine.loading.targets import augment_pose, build_targets, fit_joints, settle_gender
 from schemas.skeletons import POSE2POSE33
 
 HW, HM, WH = (256, 192), (8, 8, 6), (400, 300)
@@ -178,3 +179,42 @@ def test_a_joint_behind_the_camera_has_no_image(rows):
     found = targets(rows, Augmentation.identity(1))
     assert found["smpl_joint_trunc"][0, 5] == 0 and np.isfinite(found["smpl_joint_img"]).all()
     assert found["smpl_joint_valid"][0, 5] == 1
+
+
+def gendered_rows(make_person) -> np.ndarray:
+    """A woman's fit, a neutral one, and a woman of whom nothing but 2D is known."""
+    rows = np.zeros(3, dtype=INSTANCE)
+    for i, gender in enumerate(("female", "neutral", "female")):
+        fill_instance(rows[i], make_person(i, gender=gender), WH, HW, "2d" if i == 2 else "full")
+    return rows
+
+
+@pytest.mark.parametrize("rule, gender, shape_valid", [("joints_only", 2, 0), ("betas_too", 2, 1), ("neutral", 0, 1)])
+def test_a_gendered_fit_teaches_what_the_rule_says(make_person, rule: str, gender: int, shape_valid: int) -> None:
+    rows = gendered_rows(make_person)
+    before = rows.copy()
+    settle_gender(rows, rule)
+    assert (rows["gender"][0], rows["shape_valid"][0]) == (gender, shape_valid)
+    assert (rows[1:] == before[1:]).all()
+    assert (rows["pose"] == before["pose"]).all() and (rows["has_fit"] == before["has_fit"]).all()
+
+
+@pytest.mark.parametrize("rule", ["joints_only", "neutral"])
+def test_joints_come_from_the_body_the_rule_names(make_person, real_data, tmp_path, rule: str) -> None:
+    """Of files in SMPL's schema whose woman is 0.9 of the neutral body, the joints say which one was posed."""
+    arrays = dict(np.load(real_data / "open_body" / "smpl_schema_6890.npz"))
+    (tmp_path / "smpl").mkdir()
+    for name, size in (("NEUTRAL", 1.0), ("FEMALE", 0.9)):
+        scaled = {"v_template": (arrays["v_template"] * size).astype(np.float32), "posedirs": np.zeros_like(arrays["posedirs"])}
+        np.savez(tmp_path / "smpl" / f"SMPL_{name}.npz", **arrays | scaled)
+    small_smpl = load_body(BodyConfig(kind="smpl", smpl_dir=str(tmp_path)))
+    rows = gendered_rows(make_person)[:1]
+    rows["betas"] = 0
+    settle_gender(rows, rule)
+    fit_joints(rows, small_smpl)
+    found = targets(rows, Augmentation.identity(1))
+    with torch.no_grad():
+        neutral = small_smpl.joints(torch.from_numpy(rows["pose"]), torch.zeros(1, 10), "pose2pose33").numpy()[0]
+    expected = (neutral - neutral[PELVIS]) * (0.9 if rule == "joints_only" else 1.0)
+    assert np.allclose(found["smpl_joint_cam"][0], expected, atol=1e-5)
+    assert found["smpl_shape_valid"][0] == (rule == "neutral") and found["smpl_pose_valid"].all()
