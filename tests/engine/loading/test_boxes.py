@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import SampleRejected
-from engine.loading.boxes import processed_box
+from engine.loading.boxes import person_box, processed_box, spin_box
+from schemas.crops import CropSpec
 
 sizes = st.floats(2, 500)
 
@@ -41,3 +42,33 @@ def test_processed_boxes_have_the_crops_aspect_and_hold_the_visible_box(x, y, w,
     x2, y2 = min(639, x1 + w - 1), min(479, y1 + h - 1)
     assert box[0] <= x1 and box[1] <= y1 and box[0] + box[2] >= x2 and box[1] + box[3] >= y2
     assert np.maximum((x2 - x1) / box[2], (y2 - y1) / box[3]) == pytest.approx(1 / 1.25)
+
+
+def test_spins_box_worked_out_by_hand():
+    # longer side 100 x 1.2 = 120 about the centre (70, 70); it leaves the image and is not cut
+    assert spin_box((50, 20, 40, 100), (640, 480)) == pytest.approx([10, 10, 120, 120])
+    assert spin_box((-20, 20, 100, 40), (640, 480)) == pytest.approx([-30, -20, 120, 120])
+
+
+@pytest.mark.parametrize("bbox", [(700, 10, 50, 50), (10, 481, 50, 50), (10, 10, 0, 5), (10, 10, -5, -5), (-50, 10, 50, 50)])
+def test_spins_box_of_nothing_is_rejected(bbox):
+    with pytest.raises(SampleRejected) as caught:
+        spin_box(bbox, (640, 480))
+    assert caught.value.reason == "degenerate_box" and "640x480" in str(caught.value)
+
+
+@settings(deadline=None)
+@given(x=st.floats(-50, 600), y=st.floats(-50, 400), w=sizes, h=sizes)
+def test_spins_boxes_are_square_and_keep_the_centre(x, y, w, h):
+    try:
+        box = spin_box((x, y, w, h), (640, 480))
+    except SampleRejected:
+        return
+    assert box[2] == box[3] == pytest.approx(1.2 * max(w, h))
+    assert box[:2] + box[2:] / 2 == pytest.approx([x + w / 2, y + h / 2])
+
+
+def test_the_crop_says_which_rule():
+    person = ((50, 20, 40, 100), (640, 480))
+    assert (person_box(*person, CropSpec(256, 192)) == processed_box(*person, (256, 192))).all()
+    assert (person_box(*person, CropSpec(224, 224, "spin")) == spin_box(*person)).all()
