@@ -29,7 +29,7 @@ VPoserVersion = Literal["v1", "v2"]
 DATA_SHAPE = [1, len(BODY_JOINTS), 3]
 LAYOUTS = {
     "v1": "snapshots/TR00_E096.pt and TR00_004_00_WO_accad.ini, as in vposer_v1_0.zip",
-    "v2": "snapshots/V02_05_epoch=13_val_loss=0.03.ckpt and V02_05.yaml, as in V02_05.zip",
+    "v2": "snapshots/V02_05_epoch=13_val_loss=0.03.ckpt and V02_05.yaml, as in VPoser v2.0",
 }
 ADVICE = "point prior.vposer_dir at an unpacked VPoser of https://smpl-x.is.tue.mpg.de, or use prior.kind=open, the bundled free prior"
 _PATTERNS: dict[VPoserVersion, str] = {"v1": "snapshots/*.pt", "v2": "snapshots/*.ckpt"}
