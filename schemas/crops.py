@@ -12,7 +12,7 @@ about its centre with 1.2 times its longer side, wherever the image ends."""
 
 @dataclass(frozen=True)
 class CropSpec:
-    """Size of a crop in pixels, and the rule that makes its box. ValueError for an unknown rule, or 'spin' with a crop that is not square."""
+    """Size of a crop in pixels, and the rule that makes its box. ValueError for an unknown rule, or 'spin' with an oblong crop."""
 
     height: int
     width: int
