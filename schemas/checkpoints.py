@@ -35,13 +35,13 @@ class CheckpointManifest(Record):
     """A trained network with everything needed to use it or to go on training it, and where it came from."""
 
     format_version: Literal[1] = 1
-    role: Literal["annotator", "estimator"]
+    role: Literal["annotator", "estimator", "pose2d"]
     step: int = Field(ge=0)
     epoch: int = Field(ge=0)
     total_steps: int = Field(ge=1)
     samples_consumed: int = Field(ge=0)
     model: dict[str, Any]
-    """ModelConfig of engine.models.pose2pose."""
+    """The network's config; its `name` says which network (engine.models.registry)."""
     body: CheckpointPart
     prior: CheckpointPart | None
     config: dict[str, Any]

@@ -10,11 +10,12 @@ import torch
 
 from engine.annotators.base import AnnotatorIdentity, Prediction, no_latent
 from engine.body.smpl import Body
+from engine.models.registry import network_name
 from engine.training.checkpoint import LoadedNetwork, load_network, open_checkpoint
 
 
 class NetworkAnnotator:
-    """Predicts with a trained Pose2Pose. Build it with `from_checkpoint`."""
+    """Predicts with a trained estimator. Build it with `from_checkpoint`."""
 
     def __init__(self, network: LoadedNetwork, device: str) -> None:
         self._network = network
@@ -52,7 +53,8 @@ class NetworkAnnotator:
     def predict(self, crops_NHW3: np.ndarray) -> Prediction:
         """Parameters of uint8 RGB crops (N,H,W,3), see Prediction."""
         images_N3HW = torch.from_numpy(np.ascontiguousarray(crops_NHW3.transpose(0, 3, 1, 2))).to(self._device)
-        out = self._network.model(images_N3HW)
+        model = self._network.model
+        out = model.parameters_of(model({"image": images_N3HW}))
         numbers = (x.float().cpu().numpy() for x in (out.pose_B72, out.betas_B10, out.cam_transl_B3))
         return Prediction(*numbers, no_latent(len(crops_NHW3)) if out.latent_B32 is None else out.latent_B32.float().cpu().numpy())
 
@@ -62,7 +64,7 @@ def read_identity(url: str) -> AnnotatorIdentity:
     checkpoint = open_checkpoint(url)
     m = checkpoint.manifest
     return AnnotatorIdentity(
-        name="pose2pose",
+        name=network_name(m.model),
         digest=m.files["model.pt"].sha256,
         body_name=m.body.name,
         body_digest=m.body.digest,

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 STAGE_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 STAGE_CHANNELS = (64, 128, 256, 512)
+LEAST_CHANNELS = 16
+"""With 8, oneDNN's backward of a strided 1x1 convolution writes beyond its buffer (torch 2.13, channels last, odd batch, AVX-512)."""
 
 
 def _conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -76,7 +78,7 @@ class ResNet(nn.Module):
     def __init__(self, name: str, width: float = 1.0, output_stride: int = 32) -> None:
         super().__init__()
         block = Bottleneck if name == "resnet50" else BasicBlock
-        channels = [max(8, round(c * width)) for c in STAGE_CHANNELS]
+        channels = [max(LEAST_CHANNELS, round(c * width)) for c in STAGE_CHANNELS]
         strides = (1, 2, 2, 1 if output_stride == 16 else 2)
         self.conv1 = _conv(3, channels[0], 7, 2)
         self.bn1 = nn.BatchNorm2d(channels[0])

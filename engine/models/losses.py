@@ -9,7 +9,7 @@ Shapes: B batch, 33 and 25 joints of pose2pose33 and pose2pose25. Units: heat-ma
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from engine.body.rotations import axis_angle_to_matrix
 from engine.config import Config
-from engine.models.pose2pose import Pose2PoseOutput
 from schemas.skeletons import POSE2POSE25, POSE2POSE33, shared_joints
+
+if TYPE_CHECKING:
+    from engine.models.estimators.pose2pose import Pose2PoseOutput
 
 TERMS = ("joint_img", "smpl_joint_img", "smpl_pose", "smpl_shape", "joint_proj", "joint_cam", "smpl_joint_cam", "latent_l2", "shape_l2")
 """Names of the terms, in the order of LossConfig's weights."""
@@ -64,11 +66,6 @@ def loss_terms(output: Pose2PoseOutput, batch: dict[str, Tensor], pose_target: s
         "latent_l2": zero if output.latent_B32 is None else output.latent_B32.square().mean(),
         "shape_l2": output.betas_B10.square().mean(),
     }
-
-
-def weighted_total(terms: dict[str, Tensor], config: LossConfig) -> Tensor:
-    """The loss: sum of the terms by the config's weights."""
-    return torch.stack([getattr(config, name) * terms[name] for name in TERMS]).sum()
 
 
 def _l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from engine.evaluation.pseudo_gt import read_truth
 from engine.evaluation.results import Results
 from engine.evaluation.run import read_predictions, read_results
 from engine.evaluation.tables import COLUMNS, notes, result_rows, sequence_rows
-from engine.models.losses import TERMS, LossConfig
+from engine.models.registry import describe_terms
 from engine.releases.store import Release, open_release
 from engine.report.html import Picture, Section, Table, Text, page
 from engine.report.overlay import Figure, contact_sheet, encode_jpeg
@@ -27,6 +27,7 @@ from engine.report.pictures import Row, drawn_keys, figures, lowest_keys, spread
 from engine.report.plots import histograms, loss_curves
 from engine.shards.reader import ShardSet, open_shard_set
 from engine.storage import Store, join
+from engine.training.checkpoint import open_checkpoint
 from engine.training.history import read_history
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from schemas.sample import Instance, Sample
@@ -131,7 +132,8 @@ def _training_section(config: ReportConfig, store: Store) -> Section:
     if png := loss_curves(histories):
         blocks.append(Text("Runs on other data or with other weights have other losses: compare networks under Results, not here."))
         blocks.append(_picture(store, "pictures/losses.png", png, "The weighted total, then every loss term without its weight."))
-        terms = [(term.replace("_", " "), LossConfig.model_fields[term].description or "") for term in TERMS]
+        described = [describe_terms(open_checkpoint(url).manifest.model) for url in config.runs.values()]
+        terms = [(term.replace("_", " "), text) for term, text in {k: v for one in described for k, v in one.items()}.items()]
         blocks.append(Table(("term", "what it compares"), terms, left=2, fold="What the terms are"))
     return Section("Training", blocks)
 

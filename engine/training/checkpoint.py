@@ -21,8 +21,9 @@ from engine.body.pose_prior import PosePrior, PriorConfig, load_prior
 from engine.body.smpl import Body, BodyConfig, load_body
 from engine.config import validate
 from engine.errors import CheckpointMismatch, CommitConflict, MissingInput, StorageError
-from engine.models.pose2pose import ModelConfig, Pose2Pose
+from engine.models.estimator import Network
 from engine.models.pretrained import load_weights
+from engine.models.registry import build, config_type
 from engine.storage import Store
 from schemas.checkpoints import CheckpointFile, CheckpointManifest, CheckpointPart, CheckpointPointer
 from schemas.records import sha256_hex
@@ -35,7 +36,7 @@ MANIFEST = "manifest.json"
 class LoadedNetwork:
     """A trained network, in eval mode, with the body and prior it was trained with. `digest` is of its weights' file."""
 
-    model: Pose2Pose
+    model: Network
     manifest: CheckpointManifest
     body: Body
     prior: PosePrior | None
@@ -144,7 +145,7 @@ def load_network(url: str, device: str = "cpu") -> LoadedNetwork:
     if manifest.prior is not None:
         prior = load_prior(validate(PriorConfig, manifest.prior.config, f"{url}, prior"))
         _same("prior", manifest.prior, prior, url)
-    model = Pose2Pose(validate(ModelConfig, manifest.model, f"{url}, model"), body, prior)
+    model = build(validate(config_type(manifest.model), manifest.model, f"{url}, model"), body, prior)
     load_state(model, checkpoint.tensors("model.pt"), f"{checkpoint.store.url}/model.pt")
     model.to(memory_format=torch.channels_last).to(device).eval().requires_grad_(False)
     return LoadedNetwork(model, manifest, body, prior, manifest.files["model.pt"].sha256)

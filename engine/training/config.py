@@ -6,16 +6,18 @@ network) and `model.head: vposer` with the L2 weights (3: a pose prior's latent,
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from engine.body.pose_prior import PriorConfig
 from engine.body.smpl import BodyConfig
 from engine.config import Config
 from engine.loading.batches import LoadingConfig, SourceConfig
+from engine.models.estimators.pose2pose import Pose2PoseConfig
 from engine.models.losses import LossConfig
-from engine.models.pose2pose import ModelConfig
+from engine.models.registry import network_name
+from engine.models.simple_baselines import SimpleBaselinesConfig
 
 
 class OptimConfig(Config):
@@ -36,18 +38,25 @@ class OptimConfig(Config):
     )
 
 
+NetworkChoice = Annotated[
+    Annotated[Pose2PoseConfig, Tag("pose2pose")] | Annotated[SimpleBaselinesConfig, Tag("simple_baselines")], Discriminator(network_name)
+]
+"""Any network."""
+
+
 class TrainConfig(Config):
     """A training run. What decides the weights is the run's identity; how and where it runs may change between two submits."""
 
     out: str = Field(description="URL of the run directory")
-    role: Literal["annotator", "estimator"] = Field(description="f or g; recorded in the checkpoint")
+    role: Literal["annotator", "estimator", "pose2d"] = Field(description="f, g or a 2D-pose network; recorded in the checkpoint")
     loading: LoadingConfig = Field(description="training data, augmentation and global batch size")
     itw_3d: tuple[SourceConfig, ...] = Field(
         default=(), description="recipe 1: sources with 3D truth (3DPW) added to the in-the-wild half; empty is without"
     )
     backbone_init: str | None = Field(default=None, description="recipe 2: URL of ResNet weights (2D pose, ImageNet); null is random")
-    model: ModelConfig = Field(default_factory=ModelConfig, description="the network; head 'vposer' is recipe 3")
-    losses: LossConfig = Field(default_factory=LossConfig, description="weights; latent_l2 and shape_l2 are recipe 3's regularisers")
+    model: NetworkChoice = Field(
+        default_factory=Pose2PoseConfig, description="the network and its losses; 'name' says which; Pose2Pose's head 'vposer' is recipe 3"
+    )
     body: BodyConfig = Field(default_factory=BodyConfig, description="body model")
     prior: PriorConfig = Field(default_factory=PriorConfig, description="pose prior, used with head 'vposer'")
     optim: OptimConfig = Field(default_factory=OptimConfig, description="optimiser and schedule")
@@ -76,23 +85,44 @@ class TrainConfig(Config):
         return identity_of(self.model_dump(mode="json"))
 
 
+class Pose2dOptimConfig(OptimConfig):
+    """OptimConfig with Simple Baselines' rate and milestones."""
+
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate")
+    milestones: tuple[int, ...] = Field(default=(90, 120), description="epochs, from 0, at which the rate is divided by 10 ('steps' only)")
+
+
 class TrainAnnotatorConfig(TrainConfig):
     """f, with the paper's defaults: latent head, L2 1e-2, 15 epochs."""
 
     role: Literal["annotator"] = Field(default="annotator", description="f")
 
 
-class EstimatorModelConfig(ModelConfig):
-    """ModelConfig with g's head."""
+class TrainPose2dConfig(TrainConfig):
+    """The 2D-pose network whose backbone starts f (recipe 2): Simple Baselines, with its published schedule."""
 
-    head: Literal["vposer", "6d"] = Field(default="6d", description="body pose as 6D rotations (g) or as latent of the pose prior (f)")
+    role: Literal["pose2d"] = Field(default="pose2d", description="a 2D-pose network")
+    model: SimpleBaselinesConfig = Field(default_factory=SimpleBaselinesConfig, description="the network and its loss")
+    optim: Pose2dOptimConfig = Field(default_factory=Pose2dOptimConfig, description="optimiser and schedule")
+    epochs: int = Field(default=140, ge=1, description="passes over the data; the length of a run unless max_steps is given")
 
 
-class EstimatorLossConfig(LossConfig):
+class UnregularisedLossConfig(LossConfig):
     """LossConfig without regularisers."""
 
     latent_l2: float = Field(default=0.0, ge=0, description="mean square of the prior's latent")
     shape_l2: float = Field(default=0.0, ge=0, description="mean square of the betas")
+
+
+class EstimatorPose2PoseConfig(Pose2PoseConfig):
+    """Pose2PoseConfig with g's head."""
+
+    head: Literal["vposer", "6d"] = Field(default="6d", description="body pose as 6D rotations (g) or as latent of the pose prior (f)")
+    losses: UnregularisedLossConfig = Field(default_factory=UnregularisedLossConfig, description="weights of the terms")
+
+
+EstimatorChoice = Annotated[Annotated[EstimatorPose2PoseConfig, Tag("pose2pose")], Discriminator(network_name)]
+"""Any network, with the defaults of a g."""
 
 
 class EstimatorOptimConfig(OptimConfig):
@@ -105,8 +135,7 @@ class TrainEstimatorConfig(TrainConfig):
     """g, with Pose2Pose's defaults: 6D head, no regulariser, 7 epochs."""
 
     role: Literal["estimator"] = Field(default="estimator", description="g")
-    model: EstimatorModelConfig = Field(default_factory=EstimatorModelConfig, description="the network")
-    losses: EstimatorLossConfig = Field(default_factory=EstimatorLossConfig, description="weights of the terms")
+    model: EstimatorChoice = Field(default_factory=EstimatorPose2PoseConfig, description="the network and its losses; 'name' says which")
     optim: EstimatorOptimConfig = Field(default_factory=EstimatorOptimConfig, description="optimiser and schedule")
     epochs: int = Field(default=7, ge=1, description="passes over the data; the length of a run unless max_steps is given")
 

@@ -22,9 +22,8 @@ from engine.body.pose_prior import load_prior
 from engine.body.smpl import load_body
 from engine.errors import CheckpointMismatch
 from engine.loading.batches import Batch, BatchStream
-from engine.models.losses import loss_terms, weighted_total
-from engine.models.pose2pose import Pose2Pose
-from engine.models.pretrained import load_backbone
+from engine.models.estimator import Network
+from engine.models.registry import build
 from engine.storage import Store
 from engine.training.checkpoint import commit, history_bytes, latest, load_state, part, serialise
 from engine.training.config import TrainConfig
@@ -38,7 +37,7 @@ from schemas.records import canonical_json, sha256_hex
 class TrainState:
     """Everything a checkpoint must bring back."""
 
-    model: Pose2Pose
+    model: Network
     optimizer: torch.optim.Optimizer
     average: WeightAverage | None
     step: int = 0
@@ -46,14 +45,14 @@ class TrainState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def build_network(config: TrainConfig, rank: int = 0) -> Pose2Pose:
+def build_network(config: TrainConfig, rank: int = 0) -> Network:
     """The network at its start: seeded, with recipe 2's backbone if the config names one. Raises what its parts raise."""
     body = load_body(config.body)
-    prior = load_prior(config.prior) if config.model.head == "vposer" else None
+    prior = load_prior(config.prior) if config.model.needs_prior else None
     torch.manual_seed(config.seed)
-    model = Pose2Pose(config.model, body, prior)
+    model = build(config.model, body, prior)
     if config.backbone_init:
-        report = load_backbone(model.backbone, config.backbone_init)
+        report = model.init_backbone(config.backbone_init)
         if rank == 0:
             print(f"backbone from {config.backbone_init}: {report}", flush=True)
     return model
@@ -76,14 +75,14 @@ def fit(config: TrainConfig, rank: int, world_size: int, device: torch.device, r
             model.backbone.compile()
         network = DistributedDataParallel(model, gradient_as_bucket_view=True) if world_size > 1 else model
         total_steps = config.max_steps or config.epochs * stream.steps_per_epoch
-        reporter = Reporter(config, rank, world_size, device, total_steps)
+        reporter = Reporter(config, model.terms, rank, world_size, device, total_steps)
         model.train()
         while state.step < total_steps:
             epoch, start = divmod(state.step, stream.steps_per_epoch)
             with closing(_timed(stream.batches(epoch, start))) as batches:
                 for batch, wait_s in islice(batches, total_steps - state.step):
                     lr = learning_rate(config.optim, state.step, stream.steps_per_epoch, total_steps)
-                    result = optimise(config, network, optimizer, batch, lr, device)
+                    result = optimise(config, model, network, optimizer, batch, lr, device)
                     if state.average:
                         state.average.update(model, state.step)
                     state.step += 1
@@ -96,14 +95,14 @@ def fit(config: TrainConfig, rank: int, world_size: int, device: torch.device, r
 
 
 def optimise(
-    config: TrainConfig, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, lr: float, device: torch.device
+    config: TrainConfig, model: Network, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, lr: float, device: torch.device
 ) -> StepResult:
-    """One optimiser step on one batch; autocast reaches the backbone alone."""
+    """One optimiser step on one batch. `network` is the model, or what wraps it for data-parallel training."""
     batch = {k: v.to(device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(config.precision, device)):
-        output = network(batch["image"])
-    terms = loss_terms(output, batch, config.losses.pose_target)
-    loss = weighted_total(terms, config.losses)
+        output = network(batch)
+    terms = model.loss_terms(output, batch)
+    loss = model.total_loss(terms)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     grad_norm = nn.utils.clip_grad_norm_(network.parameters(), config.optim.grad_clip or math.inf)

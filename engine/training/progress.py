@@ -12,7 +12,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from engine.errors import EngineError
-from engine.models.losses import TERMS
 from engine.training.config import TrainConfig
 
 
@@ -33,8 +32,11 @@ class Reporter:
     Sums stay on the device, so that steps are not held up by reads. A row is a collective: every rank calls `after_step` equally often.
     """
 
-    def __init__(self, config: TrainConfig, rank: int, world_size: int, device: torch.device, total_steps: int) -> None:
+    def __init__(
+        self, config: TrainConfig, terms: tuple[str, ...], rank: int, world_size: int, device: torch.device, total_steps: int
+    ) -> None:
         self.config = config
+        self.terms = terms
         self.rank = rank
         self.world_size = world_size
         self.device = device
@@ -47,7 +49,7 @@ class Reporter:
 
         EngineError when the loss of an interval is not a number.
         """
-        values = [result.terms[name] for name in TERMS] + [result.loss, result.grad_norm]
+        values = [result.terms[name] for name in self.terms] + [result.loss, result.grad_norm]
         self._sums += torch.stack(values).float()
         self._steps += 1
         self._wait_s += wait_s
@@ -65,7 +67,7 @@ class Reporter:
         return row
 
     def _reset(self) -> None:
-        self._sums = torch.zeros(len(TERMS) + 2, device=self.device)
+        self._sums = torch.zeros(len(self.terms) + 2, device=self.device)
         self._steps = 0
         self._wait_s = 0.0
         self._since = time.monotonic()
@@ -80,11 +82,11 @@ class Reporter:
         if reduce and self.world_size > 1:
             dist.all_reduce(means)
             means = means / self.world_size
-        return dict(zip((*TERMS, "loss", "grad_norm"), means.tolist(), strict=True))
+        return dict(zip((*self.terms, "loss", "grad_norm"), means.tolist(), strict=True))
 
     def _line(self, step: int, epoch: int, lr: float) -> str:
         means, (rate, wait_share) = self._means(reduce=False), self._rates()
-        terms = " ".join(f"{name} {means[name]:.3f}" for name in TERMS if means[name] != 0)
+        terms = " ".join(f"{name} {means[name]:.3f}" for name in self.terms if means[name] != 0)
         left_s = (self.total_steps - step) * self.config.loading.batch_size / max(rate, 1e-9)
         minutes, seconds = divmod(round(left_s), 60)
         return (

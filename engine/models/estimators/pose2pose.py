@@ -1,8 +1,5 @@
 """Pose2Pose: a crop of one person -> SMPL pose, shape and camera. f with the prior's latent as pose, g with 6D rotations.
 
-The body model and the pose prior are used by the forward pass but are not part of the network: they are not
-trained, not in the state dict, and stay in eval mode (a VPoser left in train mode drops out during f's training).
-
 Shapes: B batch, J joints, D H W cells of the heat map. Units: heat-map cells (x in [0, 6), y in [0, 8), z in [0, 8) for +-1 m
 about the root), metres, radians. Frames: SMPL's joints before the camera translation are in camera orientation (x right, y down,
 z forward) with the rest pose's pelvis offset kept; adding `cam_transl` puts them before the crop's virtual camera.
@@ -10,21 +7,19 @@ z forward) with the rest pose's pelvis offset kept; adding `cam_transl` puts the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.body.cameras import camera_translation, project, virtual_camera
 from engine.body.pose_prior import PosePrior
 from engine.body.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from engine.body.smpl import Body
-from engine.config import Config
-from engine.errors import ConfigError
-from engine.models.backbone import ResNet
+from engine.models.estimator import Batch, Estimator, NetworkConfig, Parameters
+from engine.models.losses import TERMS, LossConfig, loss_terms
 from engine.models.position import PositionNet
 from engine.models.rotation import BODY_JOINTS, RotationNet
 from schemas.skeletons import POSE2POSE33
@@ -32,20 +27,20 @@ from schemas.skeletons import POSE2POSE33
 HEATMAP_HW = (8, 6)
 
 
-class ModelConfig(Config):
-    """Size and head of a Pose2Pose network. The crop must end in an 8x6 map: 256x192 at stride 32, or 128x96 at stride 16."""
+class Pose2PoseConfig(NetworkConfig):
+    """Size, head and losses of a Pose2Pose network. The crop must end in an 8x6 map: 256x192 at stride 32, or 128x96 at stride 16."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = Field(default="resnet50", description="depth of the ResNet")
-    width: float = Field(default=1.0, gt=0, le=2, description="factor on the backbone's channel counts")
-    output_stride: Literal[16, 32] = Field(default=32, description="pixels a cell of the feature map; 16 gives the last stage stride 1")
-    input_hw: tuple[int, int] = Field(default=(256, 192), description="crop height and width, pixels")
+    name: Literal["pose2pose"] = Field(default="pose2pose", description="the kind of network")
     feature_dim: int = Field(default=512, gt=0, description="channels sampled at each joint")
     head: Literal["vposer", "6d"] = Field(default="vposer", description="body pose as the prior's latent (recipe 3) or as 6D rotations")
     rotation_start: Literal["upright", "zero"] = Field(
         default="upright", description="first rotations: 'upright' is a person facing the camera, 'zero' the paper's random ones"
     )
-    pixel_mean: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="subtracted from RGB/255; the paper uses none")
-    pixel_std: tuple[float, float, float] = Field(default=(1.0, 1.0, 1.0), description="divides RGB/255 less the mean; the paper uses none")
+    losses: LossConfig = Field(default_factory=LossConfig, description="weights; latent_l2 and shape_l2 are recipe 3's regularisers")
+
+    @property
+    def needs_prior(self) -> bool:
+        return self.head == "vposer"
 
     @model_validator(mode="after")
     def _eight_by_six(self) -> Self:
@@ -78,55 +73,40 @@ class Pose2PoseOutput:
         return matrix_to_axis_angle(self.rotmats_B2433).flatten(1)
 
 
-class Pose2Pose(nn.Module):
-    """The network (Sections 1 and 2 of Pose2Pose, with f's latent head). uint8 RGB crops (B, 3, H, W) -> Pose2PoseOutput.
+class Pose2Pose(Estimator):
+    """The network (Sections 1 and 2 of Pose2Pose, with f's latent head). Batch with uint8 RGB `image` (B, 3, H, W) -> Pose2PoseOutput.
 
-    Under autocast only the backbone runs in low precision; heads, body and projection stay in float32.
     Raises ConfigError when the head needs a prior and there is none.
     """
 
-    def __init__(self, config: ModelConfig, body: Body, prior: PosePrior | None = None) -> None:
-        super().__init__()
-        if config.head == "vposer" and prior is None:
-            raise ConfigError("model.head 'vposer' needs a pose prior: give one, or set model.head to '6d'")
-        self.config = config
-        self.backbone = ResNet(config.backbone, config.width, config.output_stride)
+    terms = TERMS
+    config: Pose2PoseConfig
+
+    def __init__(self, config: Pose2PoseConfig, body: Body, prior: PosePrior | None = None) -> None:
+        super().__init__(config, body, prior)
         channels = self.backbone.out_channels
         self.position = PositionNet(channels)
-        body_dim = prior.latent_dim if config.head == "vposer" else BODY_JOINTS * 6
+        body_dim = prior.latent_dim if config.needs_prior else BODY_JOINTS * 6
         self.rotation = RotationNet(channels, config.feature_dim, body_dim, config.rotation_start)
-        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(1, 3, 1, 1))
-        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(1, 3, 1, 1))
         focal, princpt = virtual_camera(config.input_hw)
         self.register_buffer("_focal", torch.as_tensor(focal, dtype=torch.float32), persistent=False)
         self.register_buffer("_princpt", torch.as_tensor(princpt, dtype=torch.float32), persistent=False)
         cells = [HEATMAP_HW[1] / config.input_hw[1], HEATMAP_HW[0] / config.input_hw[0]]
         self.register_buffer("_cells_per_pixel", torch.tensor(cells), persistent=False)
-        # A tuple, so that nn.Module does not see them as its own; _apply below still moves them between devices.
-        self._fixed = (body, prior if config.head == "vposer" else None)
-        for part in self._fixed:
-            if part is not None:
-                part.eval().requires_grad_(False)
 
-    @property
-    def body(self) -> Body:
-        return self._fixed[0]
+    def forward(self, batch: Batch) -> Pose2PoseOutput:
+        features = self.features(batch["image"])
+        with torch.autocast(features.device.type, enabled=False):
+            return self._heads(features)
 
-    @property
-    def prior(self) -> PosePrior | None:
-        return self._fixed[1]
+    def loss_terms(self, output: Pose2PoseOutput, batch: Batch) -> dict[str, Tensor]:
+        return loss_terms(output, batch, self.config.losses.pose_target)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        for part in self._fixed:
-            if part is not None:
-                part._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+    def loss_weights(self) -> dict[str, float]:
+        return {name: getattr(self.config.losses, name) for name in TERMS}
 
-    def forward(self, image_B3HW: Tensor) -> Pose2PoseOutput:
-        image = image_B3HW.to(torch.float32, memory_format=torch.channels_last) / 255
-        features = self.backbone((image - self.pixel_mean) / self.pixel_std)
-        with torch.autocast(image.device.type, enabled=False):
-            return self._heads(features.float())
+    def parameters_of(self, output: Pose2PoseOutput) -> Parameters:
+        return Parameters(output.pose_B72, output.betas_B10, output.cam_transl_B3, output.latent_B32)
 
     def _heads(self, features_BCHW: Tensor) -> Pose2PoseOutput:
         joint_img = self.position(features_BCHW)

@@ -16,7 +16,7 @@ from engine.annotators.registry import resolve_annotator
 from engine.body.pose_prior import PriorConfig, load_prior
 from engine.body.smpl import BodyConfig, load_body
 from engine.errors import MissingInput
-from engine.models.pose2pose import ModelConfig, Pose2Pose
+from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
 from engine.storage import Store
 from engine.training.checkpoint import commit, part, serialise
 from schemas.records import sha256_hex
@@ -25,7 +25,7 @@ from schemas.records import sha256_hex
 def _write_run(url: str, head: Literal["6d", "vposer"], step: int = 3) -> Pose2Pose:
     torch.manual_seed(step)
     body, prior = load_body(BodyConfig()), load_prior(PriorConfig()) if head == "vposer" else None
-    config = ModelConfig(backbone="resnet18", width=0.25, output_stride=16, input_hw=(128, 96), feature_dim=16, head=head)
+    config = Pose2PoseConfig(backbone="resnet18", width=0.25, output_stride=16, input_hw=(128, 96), feature_dim=16, head=head)
     model = Pose2Pose(config, body, prior)
     commit(
         Store(url), {"model.pt": serialise(model.state_dict())}, keep=5, role="annotator",
@@ -43,7 +43,7 @@ def test_predictions_are_the_networks(tmp_path: Path, head: Literal["6d", "vpose
     crops = np.random.default_rng(0).integers(0, 256, (3, 128, 96, 3), dtype=np.uint8)
     out = annotator.predict(crops)
     with torch.no_grad():
-        expected = model(torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous())
+        expected = model({"image": torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()})
     pairs = [(out.pose_N72, expected.pose_B72), (out.betas_N10, expected.betas_B10), (out.cam_transl_N3, expected.cam_transl_B3)]
     if head == "vposer":
         pairs.append((out.latent_N32, expected.latent_B32))

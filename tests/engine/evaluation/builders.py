@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from engine.body.smpl import Body, BodyConfig
-from engine.models.pose2pose import ModelConfig, Pose2Pose
+from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
 from engine.releases.commit import commit_shard, draft_release, make_commit, publish
 from engine.releases.store import Release
 from engine.releases.tables import encode
@@ -100,7 +100,7 @@ def write_people(
 def write_checkpoint(url: str, body: Body, seed: int = 0) -> None:
     """A run directory with one checkpoint of a small untrained network, and a history."""
     torch.manual_seed(seed)
-    config = ModelConfig(backbone="resnet18", width=0.25, output_stride=16, input_hw=(128, 96), feature_dim=16, head="6d")
+    config = Pose2PoseConfig(backbone="resnet18", width=0.25, output_stride=16, input_hw=(128, 96), feature_dim=16, head="6d")
     rows = [{"step": s, "epoch": 0, "lr": 1e-3, "loss": 9.0 / s, "joint_img": 5.0 / s, "samples_per_s": 100.0} for s in (1, 2, 3)]
     commit(
         Store(url), {"model.pt": serialise(Pose2Pose(config, body).state_dict()), "history.jsonl": history_bytes(rows)}, keep=1,

@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.body.pose_prior import PosePrior
 from engine.body.rotations import axis_angle_to_matrix
 from engine.body.smpl import Body, BodyConfig, load_body
-from engine.models.pose2pose import ModelConfig, Pose2Pose
+from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
 
 SMALL = {"backbone": "resnet18", "width": 0.125, "output_stride": 16, "input_hw": (128, 96), "feature_dim": 16}
 
@@ -33,7 +33,7 @@ def prior() -> PosePrior:
 def network(body: Body, prior: PosePrior) -> Callable[..., Pose2Pose]:
     def make(**fields: object) -> Pose2Pose:
         torch.manual_seed(0)
-        return Pose2Pose(ModelConfig.model_validate(SMALL | fields), body, prior)
+        return Pose2Pose(Pose2PoseConfig.model_validate(SMALL | fields), body, prior)
 
     return make
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.models.losses import TERMS, LossConfig, loss_terms, weighted_total
-from engine.models.pose2pose import Pose2PoseOutput
+from engine.models.estimators.pose2pose import Pose2PoseOutput
+from engine.models.losses import TERMS, LossConfig, loss_terms
 from schemas.skeletons import POSE2POSE25, POSE2POSE33
 
 DATA_3D = ("smpl_joint_img", "smpl_pose", "smpl_shape", "joint_cam", "smpl_joint_cam")
@@ -15,7 +15,7 @@ DATA_3D = ("smpl_joint_img", "smpl_pose", "smpl_shape", "joint_cam", "smpl_joint
 
 @pytest.fixture
 def output(network, make_batch) -> Pose2PoseOutput:
-    return network().train()(make_batch(3)["image"])
+    return network().train()(make_batch(3))
 
 
 def _random_masks(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -24,7 +24,7 @@ def _random_masks(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return batch | {k: (torch.rand(batch[k].shape, generator=g) < 0.6).float() for k in masks}
 
 
-def test_every_term_against_numpy(output: Pose2PoseOutput, make_batch) -> None:
+def test_every_term_against_numpy(network, output: Pose2PoseOutput, make_batch) -> None:
     batch = _random_masks(make_batch(3))
     terms = loss_terms(output, batch)
     b = {k: v.double().numpy() for k, v in batch.items() if k != "image"}
@@ -60,12 +60,12 @@ def test_every_term_against_numpy(output: Pose2PoseOutput, make_batch) -> None:
         assert terms[name].item() == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
     config = LossConfig(joint_cam=3.0, smpl_pose=0.0)
     total = sum(getattr(config, name) * expected[name] for name in TERMS)
-    assert weighted_total(terms, config).item() == pytest.approx(total, rel=1e-4)
+    assert network(losses=config.model_dump()).total_loss(terms).item() == pytest.approx(total, rel=1e-4)
 
 
 def test_2d_supervision_gives_no_3d_gradient(network, make_batch) -> None:
     model, batch = network().train(), make_batch(3, only_2d=True)
-    terms = loss_terms(model(batch["image"]), batch)
+    terms = loss_terms(model(batch), batch)
     for name in DATA_3D:
         assert terms[name].item() == 0
     sum(terms[name] for name in DATA_3D).backward()
@@ -75,7 +75,7 @@ def test_2d_supervision_gives_no_3d_gradient(network, make_batch) -> None:
 
 def test_depth_of_positions_is_free_without_3d(network, make_batch) -> None:
     batch = make_batch(2, only_2d=True)
-    out = network().eval()(batch["image"])
+    out = network().eval()(batch)
     moved = replace(out, joint_img_B253=out.joint_img_B253 + torch.tensor([0.0, 0.0, 3.0]))
     torch.testing.assert_close(loss_terms(out, batch)["joint_img"], loss_terms(moved, batch)["joint_img"])
 
@@ -112,4 +112,4 @@ def test_masked_entries_stay_in_the_denominator(output: Pose2PoseOutput, make_ba
 
 def test_no_latent_no_regulariser(network, make_batch) -> None:
     batch = make_batch(2)
-    assert loss_terms(network(head="6d")(batch["image"]), batch)["latent_l2"].item() == 0
+    assert loss_terms(network(head="6d")(batch), batch)["latent_l2"].item() == 0

@@ -17,7 +17,7 @@ State = dict[str, Tensor]
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
-def published(depth: int, stem: int = 8, counters: bool = True) -> State:
+def published(depth: int, stem: int = 16, counters: bool = True) -> State:
     """A ResNet's state dict as torchvision writes it, names and shapes by the paper's table, values random; `stem` is 64 in the paper."""
     g = torch.Generator().manual_seed(depth)
     state: State = {}
@@ -115,7 +115,7 @@ def _save(path: Path, content: object, zipped: bool = True) -> str:
 def test_every_layout_is_taken_whole_and_the_rest_named(tmp_path: Path, layout: str, zipped: bool) -> None:
     wrap, found_at, ignored = LAYOUTS[layout]
     state = published(50)
-    backbone = ResNet("resnet50", width=0.125)
+    backbone = ResNet("resnet50", width=0.25)
     report = load_backbone(backbone, _save(tmp_path / "net.pth.tar", wrap(state), zipped))
     tolerance = 1e-3 if layout == "exported by a run" else 0
     for name, value in backbone.state_dict().items():
@@ -130,19 +130,19 @@ def test_a_score_written_by_numpy_1_is_no_obstacle(tmp_path: Path) -> None:
     data = Path(url).read_bytes()
     assert b"numpy._core.multiarray\n" in data
     Path(url).write_bytes(data.replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n"))
-    assert len(load_backbone(ResNet("resnet18", 0.125), url).taken) == 120
+    assert len(load_backbone(ResNet("resnet18", 0.25), url).taken) == 120
 
 
 @pytest.mark.parametrize("depth", [18, 34])
 def test_shallow_networks(tmp_path: Path, depth: int) -> None:
-    backbone = ResNet(f"resnet{depth}", width=0.125)
+    backbone = ResNet(f"resnet{depth}", width=0.25)
     report = load_backbone(backbone, _save(tmp_path / "net.pth", published(depth)))
     assert set(report.taken) == set(backbone.state_dict())
 
 
 def test_files_older_than_num_batches_tracked(tmp_path: Path) -> None:
     state = published(18, counters=False)
-    report = load_backbone(ResNet("resnet18", 0.125), _save(tmp_path / "old.pth", state))
+    report = load_backbone(ResNet("resnet18", 0.25), _save(tmp_path / "old.pth", state))
     assert set(report.taken) == set(state)
     assert str(report) == "100/120 taken; missing: num_batches_tracked 20; ignored: none"
 
@@ -150,24 +150,24 @@ def test_files_older_than_num_batches_tracked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("depth", "stem", "looks"),
     [
-        (18, 16, "resnet18 width 0.25"),
-        (34, 8, "resnet34 width 0.125"),
-        (50, 8, "resnet50 width 0.125"),
-        (101, 8, "resnet101 width 0.125"),
+        (18, 32, "resnet18 width 0.5"),
+        (34, 16, "resnet34 width 0.25"),
+        (50, 16, "resnet50 width 0.25"),
+        (101, 16, "resnet101 width 0.25"),
     ],
 )
 def test_another_network_is_refused_by_its_name(tmp_path: Path, depth: int, stem: int, looks: str) -> None:
     url = _save(tmp_path / "other.pth", published(depth, stem))
-    backbone = ResNet("resnet18", 0.125)
+    backbone = ResNet("resnet18", 0.25)
     before = backbone.conv1.weight.clone()
-    with pytest.raises(CheckpointMismatch, match=f"the file looks like {looks}, the backbone here is resnet18 width 0.125"):
+    with pytest.raises(CheckpointMismatch, match=f"the file looks like {looks}, the backbone here is resnet18 width 0.25"):
         load_backbone(backbone, url)
     assert torch.equal(backbone.conv1.weight, before)
 
 
 def test_differing_shapes_are_shown(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointMismatch, match=r"conv1.weight is \(16, 3, 7, 7\) in the file, \(8, 3, 7, 7\) here"):
-        load_backbone(ResNet("resnet18", 0.125), _save(tmp_path / "wide.pth", published(18, 16)))
+    with pytest.raises(CheckpointMismatch, match=r"conv1.weight is \(32, 3, 7, 7\) in the file, \(16, 3, 7, 7\) here"):
+        load_backbone(ResNet("resnet18", 0.25), _save(tmp_path / "wide.pth", published(18, 32)))
 
 
 def test_a_high_resolution_network_is_not_taken_for_a_resnet(tmp_path: Path) -> None:
@@ -175,13 +175,13 @@ def test_a_high_resolution_network_is_not_taken_for_a_resnet(tmp_path: Path) -> 
     branches = {"transition1.0.0.weight": torch.zeros(2), "stage2.0.branches.0.0.conv1.weight": torch.zeros(2)}
     url = _save(tmp_path / "pose_hrnet.pth", stem | branches)
     with pytest.raises(CheckpointMismatch, match="the file looks like HRNet"):
-        load_backbone(ResNet("resnet50", 0.125), url)
+        load_backbone(ResNet("resnet50", 0.25), url)
 
 
 def test_of_several_resnets_the_network_s_own_is_taken(tmp_path: Path) -> None:
     state = published(18)
     both = prefixed(state, "module.backbone.") | prefixed(published(34), "module.hand_roi_net.backbone.")
-    backbone = ResNet("resnet18", 0.125)
+    backbone = ResNet("resnet18", 0.25)
     report = load_backbone(backbone, _save(tmp_path / "hands.pth", {"network": both}))
     assert torch.equal(backbone.conv1.weight, state["conv1.weight"])
     assert len(report.ignored) == len(published(34))
@@ -190,25 +190,25 @@ def test_of_several_resnets_the_network_s_own_is_taken(tmp_path: Path) -> None:
 def test_two_resnets_on_a_par_are_refused(tmp_path: Path) -> None:
     both = prefixed(published(18), "pose_net.") | prefixed(published(18), "mesh_net.")
     with pytest.raises(CheckpointMismatch, match=r"found several, at 'pose_net\.', 'mesh_net\.'"):
-        load_backbone(ResNet("resnet18", 0.125), _save(tmp_path / "two.pth", both))
+        load_backbone(ResNet("resnet18", 0.25), _save(tmp_path / "two.pth", both))
 
 
 @pytest.mark.parametrize("content", [{"fc.weight": torch.zeros(3)}, {}, [torch.zeros(3)], {"state_dict": {"epoch": 3}}])
 def test_a_file_without_a_resnet_is_refused(tmp_path: Path, content: object) -> None:
     with pytest.raises(CheckpointMismatch, match="no ResNet in it; its first names are"):
-        load_backbone(ResNet("resnet18", 0.125), _save(tmp_path / "head.pth", content))
+        load_backbone(ResNet("resnet18", 0.25), _save(tmp_path / "head.pth", content))
 
 
 def test_a_diverged_run_is_refused(tmp_path: Path) -> None:
     state = published(18)
     state["layer3.0.bn1.running_var"][2] = torch.inf
     with pytest.raises(CheckpointMismatch, match=r"layer3\.0\.bn1\.running_var and 0 others are not finite"):
-        load_backbone(ResNet("resnet18", 0.125), _save(tmp_path / "net.pth", state))
+        load_backbone(ResNet("resnet18", 0.25), _save(tmp_path / "net.pth", state))
 
 
 def test_wrong_path_names_it(tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match=r"nowhere\.pth"):
-        load_backbone(ResNet("resnet18", 0.125), str(tmp_path / "nowhere.pth"))
+        load_backbone(ResNet("resnet18", 0.25), str(tmp_path / "nowhere.pth"))
 
 
 class Hostile:
@@ -225,5 +225,5 @@ class Hostile:
 def test_code_in_a_file_is_not_run(tmp_path: Path, writer) -> None:
     writer({"conv1.weight": Hostile(tmp_path / "ran")}, tmp_path / "evil.pth")
     with pytest.raises(UnsafeInput, match="tensors alone"):
-        load_backbone(ResNet("resnet18", 0.125), str(tmp_path / "evil.pth"))
+        load_backbone(ResNet("resnet18", 0.25), str(tmp_path / "evil.pth"))
     assert not (tmp_path / "ran").exists()

@@ -26,7 +26,7 @@ def _state(config: TrainAnnotatorConfig, step: int = 4) -> TrainState:
     model = build_network(config)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     state = TrainState(model, optimizer, WeightAverage(model, 0.5), step, [{"step": step, "loss": 1.0}])
-    model(torch.randint(0, 256, (2, 3, 128, 96), dtype=torch.uint8)).betas_B10.sum().backward()
+    model({"image": torch.randint(0, 256, (2, 3, 128, 96), dtype=torch.uint8)}).betas_B10.sum().backward()
     optimizer.step()
     state.average.update(model, 100)
     return state
@@ -57,11 +57,11 @@ def test_round_trip_gives_the_same_predictions(make_config: Make, head: str) -> 
     config = base.model_copy(update={"model": base.model.model_copy(update={"head": head, "pixel_mean": (0.4, 0.4, 0.4)})})
     state = _saved(config)
     loaded = load_network(config.out)
-    image = torch.randint(0, 256, (2, 3, 128, 96), dtype=torch.uint8)
+    batch = {"image": torch.randint(0, 256, (2, 3, 128, 96), dtype=torch.uint8)}
     averaged = build_network(config).eval()
     averaged.load_state_dict(state.average.state)
     with torch.no_grad():
-        torch.testing.assert_close(loaded.model(image).joints_B333, averaged(image).joints_B333)
+        torch.testing.assert_close(loaded.model(batch).joints_B333, averaged(batch).joints_B333)
     assert not loaded.model.training
     assert (loaded.prior is None) == (head == "6d")
     assert loaded.manifest.step == 4 and loaded.manifest.samples_consumed == 16 and loaded.manifest.training_sets == SETS

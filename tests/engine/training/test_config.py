@@ -11,16 +11,16 @@ def test_defaults_are_the_papers() -> None:
     f = validate(TrainAnnotatorConfig, BASE, "test")
     g = validate(TrainEstimatorConfig, BASE, "test")
     assert (f.role, f.model.head, f.epochs, f.optim.milestones) == ("annotator", "vposer", 15, (11, 13))
-    assert (f.losses.latent_l2, f.losses.shape_l2) == (0.01, 0.01)
+    assert (f.model.losses.latent_l2, f.model.losses.shape_l2) == (0.01, 0.01)
     assert (g.role, g.model.head, g.epochs, g.optim.milestones) == ("estimator", "6d", 7, (4, 6))
-    assert (g.losses.latent_l2, g.losses.shape_l2) == (0, 0)
+    assert (g.model.losses.latent_l2, g.model.losses.shape_l2) == (0, 0)
     assert f.loading.batch_size == 192 and f.optim.lr == 1e-4
 
 
 def test_estimator_keeps_its_defaults_beside_given_keys() -> None:
-    given = {"model": {"backbone": "resnet18"}, "losses": {"joint_cam": 2}, "optim": {"lr": 1e-3}}
+    given = {"model": {"backbone": "resnet18", "losses": {"joint_cam": 2}}, "optim": {"lr": 1e-3}}
     g = validate(TrainEstimatorConfig, BASE | given, "test")
-    assert g.model.head == "6d" and g.losses.latent_l2 == 0 and g.optim.milestones == (4, 6)
+    assert g.model.head == "6d" and g.model.losses.latent_l2 == 0 and g.optim.milestones == (4, 6)
 
 
 def test_recipe_one_joins_the_in_the_wild_half() -> None:
