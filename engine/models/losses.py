@@ -39,7 +39,7 @@ class LossConfig(Config):
     joint_proj: float = Field(default=1.0, ge=0, description="projected mesh joints against the dataset's 2D joints, cells")
     joint_cam: float = Field(default=1.0, ge=0, description="root-relative mesh joints against the dataset's 3D joints, m")
     smpl_joint_cam: float = Field(default=1.0, ge=0, description="root-relative mesh joints against the SMPL target's, m")
-    latent_l2: float = Field(default=0.01, ge=0, description="mean square of the prior's latent (recipe 3; head 'vposer' only)")
+    latent_l2: float = Field(default=0.01, ge=0, description="mean square of the prior's latent (recipe 3); without a prior, of the body joints' angles")
     shape_l2: float = Field(default=0.01, ge=0, description="mean square of the betas (recipe 3)")
     pose_target: Literal["axis_angle", "matrix"] = Field(
         default="axis_angle",
@@ -54,7 +54,6 @@ def loss_terms(output: Pose2PoseOutput, batch: dict[str, Tensor], pose_target: s
     trunc_B25 = batch["joint_trunc"][:, _FROM_33]
     trunc_B253 = torch.stack((trunc_B25, trunc_B25, trunc_B25 * is_3d_B1), dim=2)
     relative_B333 = output.joints_B333 - output.joints_B333[:, _PELVIS : _PELVIS + 1]
-    zero = output.betas_B10.new_zeros(())
     return {
         "joint_img": _l1(output.joint_img_B253, batch["joint_img"][:, _FROM_33], trunc_B253),
         "smpl_joint_img": _l1(output.joint_img_B253, batch["smpl_joint_img"][:, _FROM_33], batch["smpl_joint_trunc"][:, _FROM_33, None]),
@@ -63,9 +62,19 @@ def loss_terms(output: Pose2PoseOutput, batch: dict[str, Tensor], pose_target: s
         "joint_proj": _l1(output.joint_proj_B332, batch["joint_img"][..., :2], batch["joint_trunc"][..., None]),
         "joint_cam": _l1(relative_B333, batch["joint_cam"], (batch["joint_valid"] * is_3d_B1)[..., None]),
         "smpl_joint_cam": _l1(relative_B333, batch["smpl_joint_cam"], batch["smpl_joint_valid"][..., None]),
-        "latent_l2": zero if output.latent_B32 is None else output.latent_B32.square().mean(),
+        "latent_l2": _pose_l2(output) if output.latent_B32 is None else output.latent_B32.square().mean(),
         "shape_l2": output.betas_B10.square().mean(),
     }
+
+
+def _pose_l2(output: Pose2PoseOutput) -> Tensor:
+    """Mean square of the body's axis-angle pose (hands and root left out), radians, as its smooth equal for small angles.
+
+    |R - I|^2 = 4 (1 - cos a), which is 2 a^2 for small a, has a gradient at the rest pose, where the axis-angle has none.
+    """
+    body_B2133 = output.rotmats_B2433[:, 1:22]
+    identity = torch.eye(3, device=body_B2133.device)
+    return (body_B2133 - identity).square().sum(dim=(2, 3)).mean() / 6
 
 
 def _l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -54,6 +54,9 @@ class TrainConfig(Config):
         default=(), description="recipe 1: sources with 3D truth (3DPW) added to the in-the-wild half; empty is without"
     )
     backbone_init: str | None = Field(default=None, description="recipe 2: URL of ResNet weights (2D pose, ImageNet); null is random")
+    init_from: str | None = Field(
+        default=None, description="URL of a run or checkpoint whose whole network this one starts from (fine-tuning); null starts afresh"
+    )
     model: NetworkChoice = Field(
         default_factory=Pose2PoseConfig, description="the network and its losses; 'name' says which; Pose2Pose's head 'vposer' is recipe 3"
     )

@@ -25,7 +25,7 @@ from engine.loading.batches import Batch, BatchStream
 from engine.models.estimator import Network
 from engine.models.registry import build
 from engine.storage import Store
-from engine.training.checkpoint import commit, history_bytes, latest, load_state, part, serialise
+from engine.training.checkpoint import commit, history_bytes, latest, load_state, open_checkpoint, part, serialise
 from engine.training.config import TrainConfig
 from engine.training.history import parse_history
 from engine.training.optim import WeightAverage, learning_rate
@@ -55,6 +55,11 @@ def build_network(config: TrainConfig, rank: int = 0) -> Network:
         report = model.init_backbone(config.backbone_init)
         if rank == 0:
             print(f"backbone from {config.backbone_init}: {report}", flush=True)
+    if config.init_from:
+        source = open_checkpoint(config.init_from)
+        load_state(model, source.tensors("model.pt"), f"{source.store.url}/model.pt")
+        if rank == 0:
+            print(f"network from {source.store.url}, step {source.manifest.step}", flush=True)
     return model
 
 
@@ -69,7 +74,7 @@ def fit(config: TrainConfig, rank: int, world_size: int, device: torch.device, r
     decay = config.optim.ema_decay
     state = TrainState(model, optimizer, WeightAverage(model, decay) if decay is not None else None)
     run = Store(config.out)
-    with BatchStream(config.sources(), config.model.input_hw, model.body, rank, world_size) as stream:
+    with BatchStream(config.sources(), config.model.crop, model.body, rank, world_size) as stream:
         resume(state, run, stream.digests)
         if config.compile:
             model.backbone.compile()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.body.rotations import axis_angle_to_matrix
 from engine.models.estimators.pose2pose import Pose2PoseOutput
 from engine.models.losses import TERMS, LossConfig, loss_terms
 from schemas.skeletons import POSE2POSE25, POSE2POSE33
@@ -110,6 +111,13 @@ def test_masked_entries_stay_in_the_denominator(output: Pose2PoseOutput, make_ba
     assert first < whole
 
 
-def test_no_latent_no_regulariser(network, make_batch) -> None:
+def test_without_a_prior_the_body_pose_is_regularised(network, make_batch) -> None:
+    """For small angles the term is the mean square of the 63 axis-angle numbers; root and hands do not count."""
     batch = make_batch(2)
-    assert loss_terms(network(head="6d")(batch), batch)["latent_l2"].item() == 0
+    out = network(head="6d")(batch)
+    pose = torch.randn(2, 24, 3, dtype=torch.double) * 0.01
+    terms = loss_terms(replace(out, rotmats_B2433=axis_angle_to_matrix(pose)), batch)
+    assert terms["latent_l2"].item() == pytest.approx(pose[:, 1:22].square().mean().item(), rel=1e-3)
+    rest = torch.eye(3).expand(2, 24, 3, 3).clone().requires_grad_()
+    loss_terms(replace(out, rotmats_B2433=rest), batch)["latent_l2"].backward()
+    assert torch.isfinite(rest.grad).all()
