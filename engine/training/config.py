@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from engine.body.pose_prior import PriorConfig
 from engine.body.smpl import BodyConfig
@@ -69,15 +69,41 @@ class TrainConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="of the backbone; 'auto' is bf16 where it is native")
 
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto' takes GPUs when the cluster has enough of them")
-    num_workers: int = Field(default=1, ge=1, description="data-parallel workers; must divide the global batch")
+    num_workers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
+        default=1,
+        description="data-parallel workers; [least, most] trains on as many as the cluster has room for. All such numbers must divide the batch",
+    )
+    elastic_check_s: float = Field(default=60, gt=0, description="seconds between looks for room for more workers")
+    micro_batch: int | None = Field(
+        default=None,
+        ge=2,
+        description="most crops in one forward pass of a worker: its share of the batch is cut into equal parts whose gradients add up; "
+        "null takes the share whole. Saves memory; batch norm then sees one part at a time, as it sees one worker's share",
+    )
     cpus_per_worker: float = Field(default=1, ge=0, description="CPUs reserved for a worker")
     threads: int | None = Field(default=None, ge=1, description="torch threads a worker; null is cpus_per_worker")
     compile: bool = Field(default=False, description="torch.compile the backbone; pays on GPUs in long runs")
     checkpoint_every_steps: int = Field(default=1000, ge=1, description="steps between checkpoints")
+    checkpoint_every_s: float | None = Field(
+        default=900, gt=0, description="seconds after which the next row of the history brings a checkpoint as well; null is never"
+    )
     keep_checkpoints: int = Field(default=3, ge=1, description="newest checkpoints kept")
     log_every_steps: int = Field(default=50, ge=1, description="steps averaged into one row of the history")
     progress_every_s: float = Field(default=10, ge=0, description="seconds between progress lines")
     max_failures: int = Field(default=3, ge=0, description="worker failures survived in one submit")
+
+    @field_validator("num_workers")
+    @classmethod
+    def _least_first(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
+        if isinstance(value, tuple) and value[0] > value[1]:
+            raise ValueError(f"expected [least, most], found {list(value)}")
+        return value
+
+    @property
+    def world_sizes(self) -> range:
+        """Numbers of workers the run may have."""
+        least, most = self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
+        return range(least, most + 1)
 
     def sources(self) -> LoadingConfig:
         """The loading config with recipe 1's sources in the in-the-wild half."""
@@ -150,8 +176,8 @@ def identity_of(values: dict[str, Any]) -> dict[str, Any]:
 
 
 RUNTIME_FIELDS = {
-    "out", "device", "num_workers", "cpus_per_worker", "threads", "compile", "checkpoint_every_steps", "keep_checkpoints",
-    "log_every_steps", "progress_every_s", "max_failures",
+    "out", "device", "num_workers", "elastic_check_s", "micro_batch", "cpus_per_worker", "threads", "compile",
+    "checkpoint_every_steps", "checkpoint_every_s", "keep_checkpoints", "log_every_steps", "progress_every_s", "max_failures",
 }
 """Fields of TrainConfig that may differ when a run is submitted again."""
 
