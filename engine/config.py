@@ -51,7 +51,7 @@ def load_config(config_type: type[C], argv: list[str], prog: str = "job") -> C:
         given = source()
     except SettingsError as error:
         raise ConfigError(f"{prog}: {error}; `{prog} --help` lists every key") from None
-    return validate(config_type, _merge(values, given), where=path or "the command line")
+    return validate(config_type, merge(values, given), where=path or "the command line")
 
 
 def validate(config_type: type[C], values: dict[str, Any], where: str) -> C:
@@ -105,10 +105,11 @@ def _split_config_path(argv: list[str]) -> tuple[str | None, list[str]]:
     return path, rest
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `over` laid on top, mapping by mapping; everything else, lists too, is replaced."""
     merged = dict(base)
     for key, value in over.items():
-        merged[key] = _merge(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        merged[key] = merge(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
     return merged
 
 

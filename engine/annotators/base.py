@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from schemas.crops import CropSpec
+
 if TYPE_CHECKING:
     from engine.body.smpl import Body
 
@@ -58,8 +60,8 @@ class Annotator(Protocol):
         """sha256 of everything that decides the output."""
 
     @property
-    def crop_hw(self) -> tuple[int, int]:
-        """Height and width of the crops it wants, px."""
+    def crop(self) -> CropSpec:
+        """Size and box rule of the crops it wants."""
 
     @property
     def body(self) -> Body:

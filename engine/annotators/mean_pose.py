@@ -22,6 +22,7 @@ from engine.body.smpl import Body, BodyConfig, load_body
 from engine.config import Config
 from engine.errors import ConfigError
 from engine.storage import Store
+from schemas.crops import CropSpec
 from schemas.records import canonical_json, sha256_hex
 from schemas.skeletons import SMPL24
 
@@ -47,7 +48,7 @@ class MeanPoseAnnotator:
 
     def __init__(self, config: MeanPoseConfig) -> None:
         """Raises MissingInput without the parameter file, ConfigError when it is not as described."""
-        self.crop_hw = config.crop_hw
+        self.crop = CropSpec(*config.crop_hw)
         self._body_config = config.body
         self.pose_72, self.betas_10 = _read_params(config.params) if config.params else (arms_down_pose(), np.zeros(10, np.float32))
 
@@ -57,7 +58,7 @@ class MeanPoseAnnotator:
 
     @property
     def digest(self) -> str:
-        content = {"kind": NAME, "version": _VERSION, "crop_hw": list(self.crop_hw), "body": self.body.digest}
+        content = {"kind": NAME, "version": _VERSION, "crop_hw": list(self.crop.hw), "body": self.body.digest}
         return sha256_hex(canonical_json(content | {"pose": self.pose_72.tolist(), "betas": self.betas_10.tolist()}))
 
     def identity(self) -> AnnotatorIdentity:
@@ -69,8 +70,8 @@ class MeanPoseAnnotator:
             out = self.body(torch.from_numpy(self.pose_72)[None], torch.from_numpy(self.betas_10)[None])
         vertices_V3 = out.vertices_BV3[0].double().numpy()
         low, high = vertices_V3.min(0), vertices_V3.max(0)
-        focal, _ = virtual_camera(self.crop_hw)
-        sides = (high - low)[:2] / np.array(self.crop_hw[::-1])
+        focal, _ = virtual_camera(self.crop.hw)
+        sides = (high - low)[:2] / np.array(self.crop.hw[::-1])
         depth = float(focal[0]) * sides.max() * _BOX_MARGIN
         return np.array([*(-(low + high)[:2] / 2), depth - (low[2] + high[2]) / 2], np.float32)
 

@@ -12,6 +12,7 @@ from engine.annotators.base import AnnotatorIdentity, Prediction, no_latent
 from engine.body.smpl import Body
 from engine.models.registry import network_name
 from engine.training.checkpoint import LoadedNetwork, load_network, open_checkpoint
+from schemas.crops import CropSpec
 
 
 class NetworkAnnotator:
@@ -37,8 +38,8 @@ class NetworkAnnotator:
         return self._network.digest
 
     @property
-    def crop_hw(self) -> tuple[int, int]:
-        return self._network.model.config.input_hw
+    def crop(self) -> CropSpec:
+        return self._network.model.config.crop
 
     @property
     def body(self) -> Body:

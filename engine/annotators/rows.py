@@ -80,7 +80,7 @@ def annotate_batches(batches: Iterable[CropBatch], annotator: Annotator) -> Shar
 
 def _batch_rows(batch: CropBatch, annotator: Annotator) -> Iterable[dict | QuarantineRow]:
     out = annotator.predict(batch.crops_NHW3)
-    focal_N2, princpt_N2 = camera_to_image(batch.boxes_N4, annotator.crop_hw)
+    focal_N2, princpt_N2 = camera_to_image(batch.boxes_N4, annotator.crop.hw)
     device = next(annotator.body.buffers()).device
     with torch.no_grad():
         pose_N72, betas_N10 = (torch.from_numpy(x).to(device) for x in (out.pose_N72, out.betas_N10))

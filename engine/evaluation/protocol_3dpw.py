@@ -61,7 +61,7 @@ def evaluate_annotator(annotator: Annotator, shards: ShardSet, body: Body, decod
     """
     errors, sequences, rows, left_out = [], [], [], Counter()
     for samples in truth_samples(shards, left_out):
-        for batch in person_batches(samples, decoder, annotator.crop_hw, batch_size):
+        for batch in person_batches(samples, decoder, annotator.crop, batch_size):
             for row in batch.rejected:
                 left_out[row.reason] += row.instances
             if len(batch.instances):
@@ -148,7 +148,7 @@ def _evaluate_batch(annotator: Annotator, batch: CropBatch, body: Body) -> tuple
             raise EngineError(f"network {annotator.digest[:12]}: its {name} is not finite, first for sample {key}; its training diverged")
     pred = mesh(body, prediction.pose_N72, prediction.betas_N10)
     errors = score_meshes(pred, truth_meshes(list(batch.instances), body), body)
-    focal, princpt = camera_to_image(batch.boxes_N4, annotator.crop_hw)
+    focal, princpt = camera_to_image(batch.boxes_N4, annotator.crop.hw)
     columns = parameters | {"focal": focal, "princpt": princpt}
     scores = {"mpjpe_mm": errors.column("mpjpe"), "pa_mpjpe_mm": errors.column("pa_mpjpe")}
     names = {"key": [s.key for s in batch.samples], "annotation_id": [i.annotation_id for i in batch.instances]}

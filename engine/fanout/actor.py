@@ -123,7 +123,7 @@ class ShardWorker:
         return _result(outcome.commit, compute_s, outcome.raced)
 
     def _annotate(self, samples: list[tuple[Sample, bytes]]) -> ShardRows:
-        batches = person_batches(samples, self.decoder, self.annotator.crop_hw, self.spec.plan.settings["batch_size"])
+        batches = person_batches(samples, self.decoder, self.annotator.crop, self.spec.plan.settings["batch_size"])
         try:
             return annotate_batches(batches, self.annotator)
         except torch.AcceleratorError:  # the device context is lost for this process: let Ray start another one

@@ -32,6 +32,7 @@ from engine.loading.order import HalfOrder, apply_shares, half_order, half_sizes
 from engine.loading.persons import size_problem
 from engine.loading.sources import Source, SourceConfig
 from engine.loading.targets import build_targets, fit_joints
+from schemas.crops import CropSpec
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +63,16 @@ class BatchStream:
     def __init__(
         self,
         config: LoadingConfig,
-        input_hw: tuple[int, int],
+        crop: CropSpec,
         body: Body,
         rank: int = 0,
         world_size: int = 1,
         hm_dhw: tuple[int, int, int] = (8, 8, 6),
     ) -> None:
         """Opens every source. ConfigError when the batch cannot be cut evenly, ReleaseError when a release is of another body."""
-        self.config, self.input_hw, self.hm_dhw, self.rank, self.world_size = config, input_hw, hm_dhw, rank, world_size
+        self.config, self.crop, self.hm_dhw, self.rank, self.world_size = config, crop, hm_dhw, rank, world_size
         self._body = body
-        self._sources = [Source(s, config.cache_dir, input_hw, config.cached_instances) for s in (*config.mocap, *config.itw)]
+        self._sources = [Source(s, config.cache_dir, crop, config.cached_instances) for s in (*config.mocap, *config.itw)]
         for source in self._sources:
             _require_same_body(source, body)
         shapes = [source.shape for source in self._sources]
@@ -84,6 +85,11 @@ class BatchStream:
         self._images = ImageCache(config.decoded_cache_mib << 20)
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="loading")
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The opened sources, MoCap first."""
+        return tuple(self._sources)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -159,10 +165,10 @@ class BatchStream:
         if (rows_B["has_fit"].astype(bool) & ~rows_B["fitted"]).any():
             self._fit(members, rows_B)
         augmentation = draw(self.config.augment, np.array(keys, dtype=np.uint64))
-        affine_B23 = crop_affines(rows_B["box"], self.input_hw, augmentation)
+        affine_B23 = crop_affines(rows_B["box"], self.crop.hw, augmentation)
         gains_B3 = augmentation.colour_B3 if self.config.augment.colour else None
         crops_BHW3 = self._crop(members, rows_B, affine_B23, gains_B3)
-        targets = build_targets(rows_B, affine_B23, augmentation, self.input_hw, self.hm_dhw)
+        targets = build_targets(rows_B, affine_B23, augmentation, self.crop.hw, self.hm_dhw)
         batch: Batch = {name: torch.from_numpy(values) for name, values in targets.items()}
         batch["image"] = torch.from_numpy(crops_BHW3).permute(0, 3, 1, 2)
         batch["ids"] = ids
@@ -181,7 +187,7 @@ class BatchStream:
 
     def _crop(self, members: Members, rows_B: np.ndarray, affine_B23: np.ndarray, gains_B3: np.ndarray | None) -> np.ndarray:
         """Crops (B, H, W, 3) uint8; persons of images that cannot be used stay black and lose their masks."""
-        crops_BHW3 = np.zeros((len(rows_B), *self.input_hw, 3), dtype=np.uint8)
+        crops_BHW3 = np.zeros((len(rows_B), *self.crop.hw, 3), dtype=np.uint8)
         for (source, sample), image in self._decoded(list(members)):
             places = [place for place, _ in members[source, sample]]
             problem = image if isinstance(image, SampleRejected) else size_problem(*rows_B["image_wh"][places[0]].tolist(), image)
@@ -191,7 +197,7 @@ class BatchStream:
                 continue
             for place in places:
                 if rows_B["usable"][place]:
-                    warp(image, affine_B23[place], self.input_hw, out=crops_BHW3[place])
+                    warp(image, affine_B23[place], self.crop.hw, out=crops_BHW3[place])
                     if gains_B3 is not None:
                         apply_gain(crops_BHW3[place], gains_B3[place])
         return crops_BHW3

@@ -13,7 +13,8 @@ import numpy as np
 
 from engine.body.smpl import GENDERS
 from engine.errors import SampleRejected
-from engine.loading.boxes import processed_box
+from engine.loading.boxes import person_box
+from schemas.crops import CropSpec
 from schemas.sample import Instance
 from schemas.skeletons import POSE2POSE33, SKELETONS, shared_joints
 
@@ -51,7 +52,7 @@ def fill_instance(
     row: np.void,
     instance: Instance,
     image_wh: tuple[int, int],
-    crop_hw: tuple[int, int],
+    crop: CropSpec,
     supervise: Supervise,
     pseudo_gt: Mapping[str, np.ndarray] | None = None,
 ) -> None:
@@ -63,7 +64,7 @@ def fill_instance(
     """
     row["image_wh"] = image_wh
     try:
-        row["box"] = processed_box(instance.bbox_xywh, image_wh, crop_hw)
+        row["box"] = person_box(instance.bbox_xywh, image_wh, crop)
     except SampleRejected:
         row["box"] = (0, 0, 1, 1)
         return

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.errors import SampleRejected
-from engine.loading.boxes import processed_box
+from engine.loading.boxes import person_box
 from engine.loading.crops import crop_affine, warp
 from engine.loading.decode import Decoder
+from schemas.crops import CropSpec
 from schemas.manifests import QuarantineRow
 from schemas.sample import Instance, Sample
 
@@ -39,12 +40,12 @@ class CropBatch:
         return len(self.instances)
 
 
-def person_batches(samples: list[tuple[Sample, bytes]], decoder: Decoder, crop_hw: tuple[int, int], batch_size: int) -> Iterator[CropBatch]:
+def person_batches(samples: list[tuple[Sample, bytes]], decoder: Decoder, crop: CropSpec, batch_size: int) -> Iterator[CropBatch]:
     """Crops of every instance, `batch_size` at a time. Instances in all batches plus `rejected` ones are all there were.
 
     Reasons of rejection: 'undecodable', 'too_large', 'size_mismatch' (a whole image), 'degenerate_box' (one person).
     """
-    batch = _empty(batch_size, crop_hw)
+    batch = _empty(batch_size, crop.hw)
     for start in range(0, len(samples), decoder.max_batch):
         chunk = samples[start : start + decoder.max_batch]
         full = []
@@ -55,18 +56,18 @@ def person_batches(samples: list[tuple[Sample, bytes]], decoder: Decoder, crop_h
                 continue
             for instance in sample.instances:
                 try:
-                    box_4 = processed_box(instance.bbox_xywh, (sample.width, sample.height), crop_hw)
+                    box_4 = person_box(instance.bbox_xywh, (sample.width, sample.height), crop)
                 except SampleRejected as rejected:
                     batch.rejected.append(_row(sample, instance, rejected))
                     continue
                 n = len(batch)
-                batch.boxes_N4[n], batch.affines_N23[n] = box_4, crop_affine(box_4, crop_hw)
-                warp(pixels, batch.affines_N23[n], crop_hw, out=batch.crops_NHW3[n])
+                batch.boxes_N4[n], batch.affines_N23[n] = box_4, crop_affine(box_4, crop.hw)
+                warp(pixels, batch.affines_N23[n], crop.hw, out=batch.crops_NHW3[n])
                 batch.samples.append(sample)
                 batch.instances.append(instance)
                 if len(batch) == batch_size:
                     full.append(batch)
-                    batch = _empty(batch_size, crop_hw)
+                    batch = _empty(batch_size, crop.hw)
         yield from full  # pixels are lent by the decoder, so nothing is handed out before they are cropped
     if len(batch) or batch.rejected:
         n = len(batch)

@@ -22,6 +22,7 @@ from engine.loading.instances import INSTANCE, Supervise, fill_instance
 from engine.loading.order import SourceShape
 from engine.releases.store import Release, open_release
 from engine.shards.reader import ShardSet, open_shard_set
+from schemas.crops import CropSpec
 from schemas.manifests import ShardEntry
 from schemas.sample import Sample
 
@@ -55,9 +56,9 @@ class SourceConfig(Config):
 class Source:
     """An open source. Safe to read from several threads."""
 
-    def __init__(self, config: SourceConfig, cache_dir: str, crop_hw: tuple[int, int], cached_instances: int) -> None:
+    def __init__(self, config: SourceConfig, cache_dir: str, crop: CropSpec, cached_instances: int) -> None:
         """Reads the manifest, the indexes and the release's rows; shards themselves are fetched when first needed."""
-        self.config, self._crop_hw = config, crop_hw
+        self.config, self._crop = config, crop
         self.shard_set: ShardSet = open_shard_set(config.url)
         self.dataset = self.shard_set.manifest.dataset
         self.release: Release | None = None
@@ -169,7 +170,7 @@ class Source:
         start = int(self._start_S[sample])
         for i, instance in enumerate(chosen):
             extra = None if self._pseudo_gt is None else {name: values[start + i] for name, values in self._pseudo_gt.items()}
-            fill_instance(rows[i], instance, (record.width, record.height), self._crop_hw, self.config.supervise, extra)
+            fill_instance(rows[i], instance, (record.width, record.height), self._crop, self.config.supervise, extra)
         return rows, [f"{record.dataset}/{record.key}/{instance.annotation_id}" for instance in chosen]
 
     def _read(self, sample: int, column: int) -> bytes:

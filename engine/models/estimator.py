@@ -25,6 +25,7 @@ from engine.config import Config
 from engine.errors import ConfigError
 from engine.models.backbone import ResNet
 from engine.models.pretrained import BackboneReport, load_backbone
+from schemas.crops import CropSpec
 
 Batch = dict[str, Any]
 
@@ -38,6 +39,11 @@ class NetworkConfig(Config):
     input_hw: tuple[int, int] = Field(default=(256, 192), description="crop height and width, pixels")
     pixel_mean: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="subtracted from RGB/255; Pose2Pose uses none")
     pixel_std: tuple[float, float, float] = Field(default=(1.0, 1.0, 1.0), description="divides RGB/255 less the mean; Pose2Pose uses none")
+
+    @property
+    def crop(self) -> CropSpec:
+        """The crop the network wants: `input_hw`, and Pose2Pose's box unless a kind has another."""
+        return CropSpec(*self.input_hw)
 
     @property
     def needs_prior(self) -> bool:

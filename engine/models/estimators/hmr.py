@@ -23,6 +23,7 @@ from engine.models.estimator import Batch, Estimator, NetworkConfig, Parameters
 from engine.models.iterative_regressor import MeanPerson, RegressorStep
 from engine.models.spin_losses import TERMS, SpinLossConfig, spin_loss_terms
 from engine.models.weak_perspective import SpinOutput, WeakPerspective
+from schemas.crops import CropSpec
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,6 +39,10 @@ class HmrConfig(NetworkConfig):
     hidden: int = Field(default=1024, gt=0, description="units of the regressor's two hidden layers")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="share of hidden units dropped in training")
     losses: SpinLossConfig = Field(default_factory=SpinLossConfig, description="weights of SPIN's losses")
+
+    @property
+    def crop(self) -> CropSpec:
+        return CropSpec(*self.input_hw, box_rule="spin")
 
     @model_validator(mode="after")
     def _square(self) -> Self:

@@ -19,9 +19,9 @@ from schemas.skeletons import POSE2POSE33
 
 def _joints(annotator: MeanPoseAnnotator) -> tuple[np.ndarray, np.ndarray]:
     """Joints (33,3) in the camera frame, m, and in crop pixels (33,2)."""
-    out = annotator.predict(np.zeros((2, *annotator.crop_hw, 3), np.uint8))
+    out = annotator.predict(np.zeros((2, *annotator.crop.hw, 3), np.uint8))
     joints = annotator.body.joints(torch.from_numpy(out.pose_N72), torch.from_numpy(out.betas_N10)).numpy() + out.cam_transl_N3[:, None]
-    return joints[1], project(joints[1:], *virtual_camera(annotator.crop_hw))[0]
+    return joints[1], project(joints[1:], *virtual_camera(annotator.crop.hw))[0]
 
 
 @pytest.mark.parametrize("crop_hw", [(256, 192), (128, 96)])

@@ -19,6 +19,7 @@ from engine.errors import MissingInput
 from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
 from engine.storage import Store
 from engine.training.checkpoint import commit, part, serialise
+from schemas.crops import CropSpec
 from schemas.records import sha256_hex
 
 
@@ -62,7 +63,7 @@ def test_the_identity_is_read_without_the_network_and_stays_at_its_checkpoint(tm
     _write_run(url, "6d", step=4)
     annotator = pickle.loads(pickle.dumps(make))()
     assert annotator.digest == identity.digest != NetworkAnnotator.from_checkpoint(url, "cpu").digest
-    assert annotator.crop_hw == (128, 96)
+    assert annotator.crop == CropSpec(128, 96)
     assert (identity.name, identity.body_name, identity.body_digest, identity.prior_digest) == (
         "pose2pose",
         "open",

@@ -23,6 +23,7 @@ from engine.evaluation.protocol_3dpw import (
 )
 from engine.loading.decode import Decoder
 from engine.shards.reader import ShardSet
+from schemas.crops import CropSpec
 from schemas.skeletons import H36M17
 from tests.engine.evaluation.builders import instance_of, person, posed, write_people
 
@@ -30,7 +31,7 @@ from tests.engine.evaluation.builders import instance_of, person, posed, write_p
 class KnowsTheTruth:
     """An annotator that answers with the truth of a shard set, person by person, turned at the joints by `noise` rad."""
 
-    digest, crop_hw = "0" * 64, (128, 96)
+    digest, crop = "0" * 64, CropSpec(128, 96)
 
     def __init__(self, people: ShardSet, body, noise: float = 0.0, bad: float | None = None) -> None:
         self.body = body
@@ -38,7 +39,7 @@ class KnowsTheTruth:
         self._noise, self._bad, self._next = noise, bad, 0
 
     def predict(self, crops_NHW3):
-        assert crops_NHW3.shape[1:] == (*self.crop_hw, 3) and crops_NHW3.dtype == np.uint8
+        assert crops_NHW3.shape[1:] == (*self.crop.hw, 3) and crops_NHW3.dtype == np.uint8
         mine = self._smpls[self._next : self._next + len(crops_NHW3)]
         self._next += len(mine)
         pose = np.array([s.pose for s in mine], np.float32)

@@ -23,6 +23,7 @@ from engine.releases.commit import load_commits
 from engine.releases.store import open_release
 from engine.releases.verify import verify_release
 from engine.storage import Store
+from schemas.crops import CropSpec
 from schemas.manifests import ReleaseManifest
 from tests.engine.fanout.conftest import make_config, make_shards, write_shard_set
 from tests.engine.fanout.test_actor import make_spec
@@ -136,7 +137,7 @@ def _mean_of_first_batch(url: str, shard: int) -> float:
 
     shards = open_shard_set(url)
     samples = read_samples(shards.fetch(shards.manifest.shards[shard]))
-    return float(next(person_batches(samples, Decoder(), (256, 192), 4)).crops_NHW3.mean())
+    return float(next(person_batches(samples, Decoder(), CropSpec(256, 192), 4)).crops_NHW3.mean())
 
 
 def test_a_worker_that_cannot_start_is_one_clear_error(shard_set: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from engine.loading.batches import BatchStream, LoadingConfig
 from engine.loading.boxes import processed_box
 from engine.loading.crops import crop_affine, warp
 from engine.loading.sources import SourceConfig
+from schemas.crops import CropSpec
 
 HW = (128, 96)
 ITEMS = 8
@@ -54,7 +55,7 @@ def config(sets, mocap=("studio", "street"), itw=("photos",), **changes) -> Load
 
 
 def run(loading: LoadingConfig, body, epoch=0, start=0, **options) -> list[dict]:
-    with BatchStream(loading, HW, body, **options) as stream:
+    with BatchStream(loading, CropSpec(*HW), body, **options) as stream:
         return list(stream.batches(epoch, start))
 
 
@@ -63,7 +64,7 @@ def same(a: dict, b: dict) -> bool:
 
 
 def test_batches_are_half_and_half_with_the_promised_tensors(sets, open_body):
-    with BatchStream(config(sets), HW, open_body) as stream:
+    with BatchStream(config(sets), CropSpec(*HW), open_body) as stream:
         batches = list(stream.batches(0))
         assert len(batches) == stream.steps_per_epoch == 7  # the photos are 45 people, 6 a batch
         assert set(stream.digests) == {"shard_set/studio/train", "shard_set/street/train", "shard_set/photos/train"}
@@ -106,7 +107,7 @@ def test_resuming_anywhere_equals_going_on_whatever_the_threads_and_caches(sets,
 
 
 def test_a_second_epoch_is_the_same_from_memory(sets, open_body):
-    with BatchStream(config(sets, decoded_cache_mib=64), HW, open_body) as stream:
+    with BatchStream(config(sets, decoded_cache_mib=64), CropSpec(*HW), open_body) as stream:
         list(stream.batches(0))
         warm = list(stream.batches(1))
     assert all(same(a, b) for a, b in zip(run(config(sets), open_body, epoch=1), warm, strict=True))
@@ -138,7 +139,7 @@ def test_the_crop_is_that_of_the_stored_image(sets, open_body, shard_sets, make_
 
 def test_a_truncated_photograph_costs_only_its_own_people(sets, open_body):
     loading = config(sets, itw=("broken",), augment=AugmentConfig(colour=0))
-    with BatchStream(loading, HW, open_body) as stream:
+    with BatchStream(loading, CropSpec(*HW), open_body) as stream:
         batches = list(stream.batches(0)) + list(stream.batches(1))
         assert list(stream.rejected) == ["broken/broken-0002"] and "cut short" in stream.rejected["broken/broken-0002"]
     lost = 0
@@ -166,7 +167,7 @@ def test_pseudo_gt_supervises_the_photographs(sets, open_body, shard_sets, tmp_p
     shard_sets.release(tmp_path, sets["photos"], open_body, annotate)
     joined = SourceConfig(url=sets["photos"], release_url=str(tmp_path), release_name="test")
     loading = config(sets).model_copy(update={"itw": (joined,)})
-    with BatchStream(loading, HW, open_body) as stream:
+    with BatchStream(loading, CropSpec(*HW), open_body) as stream:
         assert "release/test/v1" in stream.digests
         for batch in stream.batches(0):
             itw = slice(6, 12)
@@ -188,7 +189,7 @@ def test_a_release_of_another_body_is_refused(sets, open_body, shard_sets, tmp_p
     )
     joined = SourceConfig(url=sets["photos"], release_url=str(tmp_path), release_name="test")
     with pytest.raises(ReleaseError, match="same body"):
-        BatchStream(config(sets).model_copy(update={"itw": (joined,)}), HW, open_body)
+        BatchStream(config(sets).model_copy(update={"itw": (joined,)}), CropSpec(*HW), open_body)
 
 
 def test_one_half_alone_fills_the_batch(sets, open_body):
@@ -198,12 +199,12 @@ def test_one_half_alone_fills_the_batch(sets, open_body):
 
 def test_a_batch_that_cannot_be_cut_is_refused(sets, open_body):
     with pytest.raises(ConfigError, match="multiple of 8"):
-        BatchStream(config(sets), HW, open_body, world_size=4)
+        BatchStream(config(sets), CropSpec(*HW), open_body, world_size=4)
 
 
 def test_leaving_early_and_closing_end_the_threads(sets, open_body):
     before = threading.active_count()
-    with BatchStream(config(sets, threads=2, prefetch_batches=4), HW, open_body) as stream:
+    with BatchStream(config(sets, threads=2, prefetch_batches=4), CropSpec(*HW), open_body) as stream:
         for _ in range(3):
             stream_batches = stream.batches(0)
             next(stream_batches)
@@ -214,7 +215,7 @@ def test_leaving_early_and_closing_end_the_threads(sets, open_body):
 
 def test_a_damaged_shard_stops_the_training_loop_with_its_name(sets, open_body, shard_sets, make_person, tmp_path):
     url = shard_sets.write(tmp_path, "itw", [[(shard_sets.sample("itw", i, [make_person(i)]), shard_sets.photo(i)) for i in range(8)]])
-    with BatchStream(config(sets).model_copy(update={"itw": (SourceConfig(url=url),)}), HW, open_body) as stream:
+    with BatchStream(config(sets).model_copy(update={"itw": (SourceConfig(url=url),)}), CropSpec(*HW), open_body) as stream:
         tar = tmp_path / "shards" / "000000.tar"
         tar.write_bytes(tar.read_bytes()[:-100])
         with pytest.raises(ShardCorrupt, match=r"000000\.tar"):

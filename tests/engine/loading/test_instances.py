@@ -1,6 +1,7 @@
 import numpy as np
 
 from engine.loading.instances import INSTANCE, fill_instance, mask_out
+from schemas.crops import CropSpec
 from schemas.sample import Camera, Instance, SmplParams
 from schemas.skeletons import POSE2POSE33, SKELETONS
 
@@ -21,7 +22,7 @@ def person(skeleton: str, **changes) -> Instance:
 
 def record(instance: Instance, supervise="full", pseudo_gt=None) -> np.void:
     row = np.zeros(1, dtype=INSTANCE)
-    fill_instance(row[0], instance, WH, HW, supervise, pseudo_gt)
+    fill_instance(row[0], instance, WH, CropSpec(*HW), supervise, pseudo_gt)
     return row[0]
 
 

@@ -9,8 +9,9 @@ from scipy.spatial.transform import Rotation
 from engine.errors import ConfigError
 from engine.loading.mean_parameters import mean_parameters, nearest_rotations
 from engine.loading.sources import Source, SourceConfig
+from schemas.crops import CropSpec
 
-HW = (128, 96)
+CROP = CropSpec(128, 96)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def photographs(tmp_path_factory, shard_sets, make_person):
 
 
 def opened(tmp_path, *configs: SourceConfig) -> list[Source]:
-    return [Source(config, str(tmp_path), HW, 100) for config in configs]
+    return [Source(config, str(tmp_path), CROP, 100) for config in configs]
 
 
 def test_rotations_are_scipys_mean_and_betas_those_of_valid_neutral_fits(tmp_path, mocap):
@@ -52,7 +53,7 @@ def test_the_same_numbers_from_other_sources_objects_and_caches(tmp_path, mocap,
     configs = SourceConfig(url=url), SourceConfig(url=photographs)
     first, again = (mean_parameters(opened(tmp_path / name, *configs)) for name in ("a", "b"))
     assert first.digest == again.digest and len(first.digest) == 64
-    uncached = mean_parameters([Source(c, str(tmp_path / "a"), HW, 0) for c in configs])
+    uncached = mean_parameters([Source(c, str(tmp_path / "a"), CROP, 0) for c in configs])
     assert uncached.digest == first.digest
 
 

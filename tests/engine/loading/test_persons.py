@@ -4,9 +4,11 @@ import pytest
 from engine.loading.crops import apply_affine
 from engine.loading.decode import Decoder
 from engine.loading.persons import person_batches
+from schemas.crops import CropSpec
 from schemas.sample import Instance
 
 HW = (128, 96)
+CROP = CropSpec(*HW)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def crowd(shard_sets, make_person) -> list:
 
 @pytest.mark.parametrize("size", [1, 3, 5, 64])
 def test_batches_have_one_size_and_everybody_in_order(crowd, decoder, size):
-    batches = list(person_batches(crowd, decoder, HW, size))
+    batches = list(person_batches(crowd, decoder, CROP, size))
     total = sum(i % 4 for i in range(11))
     assert [len(b) for b in batches] == [size] * (total // size) + ([total % size] if total % size else [])
     everybody = [(s.key, i.annotation_id) for s, _ in crowd for i in s.instances]
@@ -32,12 +34,12 @@ def test_batches_have_one_size_and_everybody_in_order(crowd, decoder, size):
     for b in batches:
         assert b.crops_NHW3.shape == (len(b), *HW, 3) and b.boxes_N4.shape == (len(b), 4) and b.affines_N23.shape == (len(b), 2, 3)
     crops = np.concatenate([b.crops_NHW3 for b in batches])
-    assert (crops == np.concatenate([b.crops_NHW3 for b in person_batches(crowd, decoder, HW, 2)])).all()
+    assert (crops == np.concatenate([b.crops_NHW3 for b in person_batches(crowd, decoder, CROP, 2)])).all()
     assert all(crop.any() for crop in crops)
 
 
 def test_affines_take_the_processed_box_to_the_crop(crowd, decoder):
-    for batch in person_batches(crowd, decoder, HW, 5):
+    for batch in person_batches(crowd, decoder, CROP, 5):
         corners = np.stack([batch.boxes_N4[:, :2], batch.boxes_N4[:, :2] + batch.boxes_N4[:, 2:]], axis=1)
         assert np.allclose(apply_affine(batch.affines_N23, corners), [[[0, 0], [96, 128]]], atol=1e-9)
 
@@ -46,7 +48,7 @@ def test_what_cannot_be_cropped_is_accounted_for_and_nobody_else_suffers(crowd, 
     samples = list(crowd)
     reference = {
         (s.key, i.annotation_id): c
-        for b in person_batches(samples, decoder, HW, 4)
+        for b in person_batches(samples, decoder, CROP, 4)
         for s, i, c in zip(b.samples, b.instances, b.crops_NHW3, strict=True)
     }
     samples[3] = (samples[3][0], samples[3][1][:2000])
@@ -54,7 +56,7 @@ def test_what_cannot_be_cropped_is_accounted_for_and_nobody_else_suffers(crowd, 
     samples[6] = (samples[6][0], shard_sets.photo(6, (200, 150)))
     outside: Instance = make_person(99).model_copy(update={"bbox_xywh": (900.0, 10.0, 20.0, 20.0)})
     samples[7] = (samples[7][0].model_copy(update={"instances": (*samples[7][0].instances, outside)}), samples[7][1])
-    batches = list(person_batches(samples, decoder, HW, 4))
+    batches = list(person_batches(samples, decoder, CROP, 4))
     rejected = [(r.key, r.annotation_id, r.reason, r.instances) for b in batches for r in b.rejected]
     assert rejected == [
         ("coco-0003", None, "undecodable", 3),
@@ -68,6 +70,6 @@ def test_what_cannot_be_cropped_is_accounted_for_and_nobody_else_suffers(crowd, 
 
 
 def test_only_rejected_people_make_a_batch_of_none(shard_sets, make_person, decoder):
-    (batch,) = person_batches([(shard_sets.sample("coco", 0, [make_person(0)]), b"junk")], decoder, HW, 4)
+    (batch,) = person_batches([(shard_sets.sample("coco", 0, [make_person(0)]), b"junk")], decoder, CROP, 4)
     assert len(batch) == 0 and batch.crops_NHW3.shape == (0, *HW, 3) and batch.rejected[0].reason == "undecodable"
-    assert list(person_batches([], decoder, HW, 4)) == []
+    assert list(person_batches([], decoder, CROP, 4)) == []

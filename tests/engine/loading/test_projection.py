@@ -24,6 +24,7 @@ from engine.loading.crops import apply_gain, crop_affines, warp
 from engine.loading.instances import INSTANCE, fill_instance
 from engine.loading.sources import SourceConfig
 from engine.loading.targets import build_targets, fit_joints
+from schemas.crops import CropSpec
 from schemas.sample import Instance
 from schemas.skeletons import POSE2POSE33, SMPL24, SMPL_PARENTS
 
@@ -54,7 +55,7 @@ some = settings(max_examples=30, deadline=None, suppress_health_check=[HealthChe
 
 def record(person: Instance, body: Body) -> np.ndarray:
     rows = np.zeros(1, dtype=INSTANCE)
-    fill_instance(rows[0], person, WH, HW, "full")
+    fill_instance(rows[0], person, WH, CropSpec(*HW), "full")
     fit_joints(rows, body)
     return rows
 
@@ -118,7 +119,7 @@ def test_a_joint_stays_on_its_pixel_on_the_way_from_shard_to_batch(make_person, 
     url = shard_sets.write(tmp_path, "spots", [items])
     config = LoadingConfig(mocap=(SourceConfig(url=url),), batch_size=12, augment=AugmentConfig(shift=0.05))
     checked = {True: 0, False: 0}
-    with BatchStream(config, HW, open_body) as stream:
+    with BatchStream(config, CropSpec(*HW), open_body) as stream:
         for batch in [*stream.batches(0), *stream.batches(1)]:
             for name, image, target in zip(batch["ids"], batch["image"].numpy(), batch["joint_img"].numpy(), strict=True):
                 person = people[int(name.split("/")[1].split("-")[1])]

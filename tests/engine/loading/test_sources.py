@@ -4,8 +4,9 @@ from pydantic import ValidationError
 
 from engine.errors import MissingInput, ReleaseError, ShardCorrupt
 from engine.loading.sources import Source, SourceConfig
+from schemas.crops import CropSpec
 
-HW = (128, 96)
+CROP = CropSpec(128, 96)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def release_root(tmp_path_factory, shard_sets, photographs, open_body):
 
 
 def test_a_source_without_a_release_uses_every_instance(tmp_path, photographs):
-    source = Source(SourceConfig(url=photographs), str(tmp_path), HW, 100)
+    source = Source(SourceConfig(url=photographs), str(tmp_path), CROP, 100)
     assert source.instances == 21 and source.without_row == 0
     assert [shard.tolist() for shard in source.shape.instances_per_shard] == [[1, 2, 3, 1]] * 3
     records, ids = source.records(5)
@@ -50,7 +51,7 @@ def test_a_source_without_a_release_uses_every_instance(tmp_path, photographs):
 
 
 def test_records_are_the_same_from_memory_and_from_the_shard(tmp_path, photographs):
-    kept, parsed = (Source(SourceConfig(url=photographs), str(tmp_path), HW, n) for n in (4, 0))
+    kept, parsed = (Source(SourceConfig(url=photographs), str(tmp_path), CROP, n) for n in (4, 0))
     for _ in range(2):
         for sample in range(12):
             (a, ids_a), (b, ids_b) = kept.records(sample), parsed.records(sample)
@@ -59,12 +60,12 @@ def test_records_are_the_same_from_memory_and_from_the_shard(tmp_path, photograp
 
 def test_joining_a_release_keeps_the_persons_with_a_row(tmp_path, photographs, release_root):
     config = SourceConfig(url=photographs, release_url=str(release_root), release_name="test")
-    source = Source(config, str(tmp_path), HW, 100)
+    source = Source(config, str(tmp_path), CROP, 100)
     missing = {"p11", "p31", "p51", "p71", "p91", "p111"}  # p11, p31 ... exist only where an image has two persons
     everybody = {
         name.rsplit("/", 1)[1]
         for sample in range(12)
-        for name in Source(SourceConfig(url=photographs), str(tmp_path), HW, 0).records(sample)[1]
+        for name in Source(SourceConfig(url=photographs), str(tmp_path), CROP, 0).records(sample)[1]
     }
     expected = {name for name in everybody if name not in missing and name != "p40"}
     found = {}
@@ -82,18 +83,18 @@ def test_joining_a_release_keeps_the_persons_with_a_row(tmp_path, photographs, r
 def test_a_release_of_other_shards_is_refused(tmp_path, shard_sets, make_person, release_root):
     other = shard_sets.write(tmp_path / "other", "itw", [[(shard_sets.sample("itw", 0, [make_person(0)]), shard_sets.photo(9))]])
     with pytest.raises(ReleaseError):
-        Source(SourceConfig(url=other, release_url=str(release_root), release_name="test"), str(tmp_path), HW, 100)
+        Source(SourceConfig(url=other, release_url=str(release_root), release_name="test"), str(tmp_path), CROP, 100)
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path, shard_sets, make_person):
     with pytest.raises(MissingInput):
-        Source(SourceConfig(url=str(tmp_path / "nowhere")), str(tmp_path), HW, 100)
+        Source(SourceConfig(url=str(tmp_path / "nowhere")), str(tmp_path), CROP, 100)
     url = shard_sets.write(tmp_path / "set", "itw", [[(shard_sets.sample("itw", 0, [make_person(0)]), shard_sets.photo(9))]])
     tar = tmp_path / "set" / "shards" / "000000.tar"
     data = bytearray(tar.read_bytes())
     data[700] ^= 1
     tar.write_bytes(bytes(data))
-    source = Source(SourceConfig(url=url), str(tmp_path), HW, 100)
+    source = Source(SourceConfig(url=url), str(tmp_path), CROP, 100)
     with pytest.raises(ShardCorrupt, match="sha256"):
         source.image(0)
 
@@ -110,7 +111,7 @@ def test_a_remote_shard_set_is_read_through_verified_local_copies(tmp_path, phot
 
     memory = fsspec.filesystem("memory")
     memory.put(photographs, "/loading-remote", recursive=True)
-    remote, local = (Source(SourceConfig(url=url), str(tmp_path / "cache"), HW, 100) for url in ("memory://loading-remote", photographs))
+    remote, local = (Source(SourceConfig(url=url), str(tmp_path / "cache"), CROP, 100) for url in ("memory://loading-remote", photographs))
     assert not (tmp_path / "cache").exists()  # fetched when first needed
     for sample in range(12):
         assert remote.image(sample) == local.image(sample)

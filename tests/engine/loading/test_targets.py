@@ -9,6 +9,7 @@ from engine.loading.counter_rng import stable_key
 from engine.loading.crops import crop_affines
 from engine.loading.instances import INSTANCE, fill_instance
 from engine.loading.targets import augment_pose, build_targets, fit_joints, settle_gender
+from schemas.crops import CropSpec
 from schemas.skeletons import POSE2POSE33
 
 HW, HM, WH = (256, 192), (8, 8, 6), (400, 300)
@@ -23,7 +24,7 @@ FLIP = list(POSE2POSE33.flip_permutation)
 def rows(make_person, open_body) -> np.ndarray:
     rows = np.zeros(B, dtype=INSTANCE)
     for i in range(B):
-        fill_instance(rows[i], make_person(i, skeleton="smpl24" if i % 2 else "h36m17"), WH, HW, "full")
+        fill_instance(rows[i], make_person(i, skeleton="smpl24" if i % 2 else "h36m17"), WH, CropSpec(*HW), "full")
     fit_joints(rows, open_body)
     return rows
 
@@ -154,7 +155,7 @@ def test_an_impossible_shape_becomes_the_mean_shape_but_still_poses_the_mesh(row
 def test_2d_persons_have_no_3d_target_and_keep_depth_in_the_middle(make_person):
     rows = np.zeros(3, dtype=INSTANCE)
     for i in range(3):
-        fill_instance(rows[i], make_person(i, skeleton="coco17", with_3d=False), WH, HW, "full")
+        fill_instance(rows[i], make_person(i, skeleton="coco17", with_3d=False), WH, CropSpec(*HW), "full")
     found = targets(rows, draw(AugmentConfig(), KEYS[:3]))
     for name in (
         "is_3d",
@@ -185,7 +186,7 @@ def gendered_rows(make_person) -> np.ndarray:
     """A woman's fit, a neutral one, and a woman of whom nothing but 2D is known."""
     rows = np.zeros(3, dtype=INSTANCE)
     for i, gender in enumerate(("female", "neutral", "female")):
-        fill_instance(rows[i], make_person(i, gender=gender), WH, HW, "2d" if i == 2 else "full")
+        fill_instance(rows[i], make_person(i, gender=gender), WH, CropSpec(*HW), "2d" if i == 2 else "full")
     return rows
 
 
