@@ -8,12 +8,14 @@ from engine.body.pose_prior import PosePrior
 from engine.body.smpl import Body
 from engine.errors import ConfigError
 from engine.models.estimator import Network, NetworkConfig
+from engine.models.estimators.hmr import Hmr, HmrConfig
 from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
 from engine.models.simple_baselines import SimpleBaselines, SimpleBaselinesConfig
 
 DEFAULT = "pose2pose"
 NETWORKS: dict[str, tuple[type[NetworkConfig], type[Network]]] = {
     "pose2pose": (Pose2PoseConfig, Pose2Pose),
+    "hmr": (HmrConfig, Hmr),
     "simple_baselines": (SimpleBaselinesConfig, SimpleBaselines),
 }
 

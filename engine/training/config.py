@@ -14,6 +14,7 @@ from engine.body.pose_prior import PriorConfig
 from engine.body.smpl import BodyConfig
 from engine.config import Config
 from engine.loading.batches import LoadingConfig, SourceConfig
+from engine.models.estimators.hmr import HmrConfig
 from engine.models.estimators.pose2pose import Pose2PoseConfig
 from engine.models.losses import LossConfig
 from engine.models.registry import network_name
@@ -38,8 +39,10 @@ class OptimConfig(Config):
     )
 
 
+_Hmr = Annotated[HmrConfig, Tag("hmr")]
 NetworkChoice = Annotated[
-    Annotated[Pose2PoseConfig, Tag("pose2pose")] | Annotated[SimpleBaselinesConfig, Tag("simple_baselines")], Discriminator(network_name)
+    Annotated[Pose2PoseConfig, Tag("pose2pose")] | _Hmr | Annotated[SimpleBaselinesConfig, Tag("simple_baselines")],
+    Discriminator(network_name),
 ]
 """Any network."""
 
@@ -150,7 +153,7 @@ class EstimatorPose2PoseConfig(Pose2PoseConfig):
     losses: UnregularisedLossConfig = Field(default_factory=UnregularisedLossConfig, description="weights of the terms")
 
 
-EstimatorChoice = Annotated[Annotated[EstimatorPose2PoseConfig, Tag("pose2pose")], Discriminator(network_name)]
+EstimatorChoice = Annotated[Annotated[EstimatorPose2PoseConfig, Tag("pose2pose")] | _Hmr, Discriminator(network_name)]
 """Any network, with the defaults of a g."""
 
 

@@ -22,6 +22,7 @@ from engine.body.pose_prior import load_prior
 from engine.body.smpl import load_body
 from engine.errors import CheckpointMismatch
 from engine.loading.batches import Batch, BatchStream
+from engine.loading.mean_parameters import mean_parameters
 from engine.models.estimator import Network
 from engine.models.registry import build
 from engine.storage import Store
@@ -72,9 +73,12 @@ def fit(config: TrainConfig, rank: int, world_size: int, device: torch.device, r
     model = build_network(config, rank).to(memory_format=torch.channels_last).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optim.lr, fused=True)
     decay = config.optim.ema_decay
-    state = TrainState(model, optimizer, WeightAverage(model, decay) if decay is not None else None)
     run = Store(config.out)
     with BatchStream(config.sources(), config.model.crop, model.body, rank, world_size) as stream:
+        if model.needs_mean_parameters and config.init_from is None and latest(run) is None:
+            mean = mean_parameters(stream.sources)
+            model.set_mean_parameters(mean.rotmats_2433, mean.betas_10)
+        state = TrainState(model, optimizer, WeightAverage(model, decay) if decay is not None else None)
         resume(state, run, stream.digests)
         if config.compile:
             model.backbone.compile()
