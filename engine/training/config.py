@@ -74,7 +74,7 @@ class TrainConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto' takes GPUs when the cluster has enough of them")
     num_workers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
         default=1,
-        description="data-parallel workers; [least, most] trains on as many as the cluster has room for. All such numbers must divide the batch",
+        description="data-parallel workers; [least, most] takes as many as there is room for; each such number must divide the batch",
     )
     elastic_check_s: float = Field(default=60, gt=0, description="seconds between looks for room for more workers")
     micro_batch: int | None = Field(
