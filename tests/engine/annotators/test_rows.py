@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
 from engine.annotators.rows import Quality, annotate_batches, measure, to_table, truncation
 from engine.body.cameras import camera_to_image, virtual_camera
-from engine.loading.boxes import processed_box
+from engine.loading.boxes import person_box, processed_box
 from engine.loading.crops import crop_affine, warp
 from engine.loading.persons import CropBatch
+from schemas.crops import CropSpec
 from schemas.manifests import QuarantineRow
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from schemas.sample import Instance, Sample
@@ -73,12 +74,12 @@ def test_truncation_counts_joints_beyond_the_pixels(x: float, y: float) -> None:
 
 @given(
     box=st.tuples(st.floats(-20, 300), st.floats(-20, 200), st.floats(20, 300), st.floats(20, 300)),
-    crop_hw=st.sampled_from([(256, 192), (128, 96)]),
+    crop=st.sampled_from([CropSpec(256, 192), CropSpec(128, 96), CropSpec(224, 224, "spin")]),
     point=st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(10, 60)),
 )
-def test_the_stored_camera_sees_what_the_crops_camera_saw(box: tuple, crop_hw: tuple[int, int], point: tuple) -> None:
+def test_the_stored_camera_sees_what_the_crops_camera_saw(box: tuple, crop: CropSpec, point: tuple) -> None:
     """Crop pixels of the virtual camera, carried back by the crop's own affine, are the image pixels of the stored camera."""
-    processed = processed_box(box, (640, 480), crop_hw)
+    processed, crop_hw = person_box(box, (640, 480), crop), crop.hw
     focal, princpt = virtual_camera(crop_hw)
     in_crop = np.array(point[:2]) / point[2] * focal + princpt
     affine = crop_affine(processed, crop_hw)

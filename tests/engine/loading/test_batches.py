@@ -13,6 +13,7 @@ from engine.loading.boxes import processed_box
 from engine.loading.crops import crop_affine, warp
 from engine.loading.sources import SourceConfig
 from schemas.crops import CropSpec
+from schemas.skeletons import shared_joints
 
 HW = (128, 96)
 ITEMS = 8
@@ -135,6 +136,27 @@ def test_the_crop_is_that_of_the_stored_image(sets, open_body, shard_sets, make_
         box = processed_box(person.bbox_xywh, shard_sets.image_wh, HW)
         expected = warp(np.ascontiguousarray(bgr[:, :, ::-1]), crop_affine(box, HW), HW)
         assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
+
+
+def test_spins_square_crop_is_served_by_the_same_path(sets, open_body, shard_sets, make_person):
+    """Pixels and joint targets of the square 1.2 times the longer side, each computed here from the photograph and the annotation."""
+    side = 96
+    with BatchStream(config(sets, augment=AugmentConfig.off()), CropSpec(side, side, "spin"), open_body) as stream:
+        batch = next(iter(stream.batches(0)))
+    assert batch["image"].shape[1:] == (3, side, side)
+    studio = [(i, int(name.split("/")[1].split("-")[1])) for i, name in enumerate(batch["ids"]) if name.startswith("studio")]
+    assert studio
+    for i, number in studio:
+        person = make_person(seed_of("studio", number, 0), "h36m17")
+        x, y, w, h = person.bbox_xywh
+        zoom = side / (1.2 * max(w, h))
+        affine = np.array([[zoom, 0, side / 2 - zoom * (x + w / 2)], [0, zoom, side / 2 - zoom * (y + h / 2)]])
+        bgr = cv2.imdecode(np.frombuffer(shard_sets.photo(number), np.uint8), cv2.IMREAD_COLOR)
+        expected = cv2.warpAffine(bgr, affine, (side, side))[:, :, ::-1]
+        assert np.abs(batch["image"][i].permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
+        source, target = shared_joints("h36m17", "pose2pose33")
+        cells = (np.array(person.joints_img)[list(source)] * zoom + affine[:, 2]) * [6 / side, 8 / side]
+        np.testing.assert_allclose(batch["joint_img"][i, list(target), :2].numpy(), cells, atol=1e-3)
 
 
 def test_a_truncated_photograph_costs_only_its_own_people(sets, open_body):
