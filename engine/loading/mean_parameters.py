@@ -74,11 +74,11 @@ def _has_fits(source: Source) -> bool:
 
 
 def _persons(source: Source, most: int) -> np.ndarray:
-    """INSTANCE records with an SMPL target of evenly spaced samples; about `most` at most, the samples' persons being kept together."""
+    """INSTANCE records with a finite SMPL target, of evenly spaced samples with all their persons; `most` at most."""
     found: list[np.ndarray] = []
     for sample in _spread(source, most):
         records, _ = source.records(sample)
-        found.append(records[records["has_fit"] > 0])
+        found.append(records[(records["has_fit"] > 0) & np.isfinite(records["pose"]).all(axis=1)])
     return np.concatenate(found)[:most] if found else np.zeros(0, INSTANCE)
 
 

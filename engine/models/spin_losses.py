@@ -1,9 +1,9 @@
 """SPIN's losses: squared errors averaged over the persons who have the target, and a prior that keeps the camera before the person.
 
-They differ from Pose2Pose's in kind: a mean runs over valid persons only, so its size does not depend on how many of a batch are
-valid, and joints are compared in crops that span [-1, 1]. SPIN compares 49 joints on the crop, of which the 25 of OpenPose never have
-weight but stay in the mean (24 of 49 count), and 24 in space. Ours are pose2pose33; so that every joint weighs what it
-weighs in SPIN, sums over joints are divided by SPIN's 49 and 24, whatever the number of ours.
+They differ from Pose2Pose's in kind: a mean runs over valid persons only (of a rank, and of a micro-batch where batches are cut), so
+its size does not depend on how many are valid, and joints are compared in crops that span [-1, 1]. SPIN compares 49 joints on the
+crop, of which the 25 of OpenPose never have weight but stay in the mean (24 of 49 count), and 24 in space. Ours are pose2pose33;
+so that every joint weighs what it weighs in SPIN, sums over joints are divided by SPIN's 49 and 24, whatever the number of ours.
 
 Shapes: B batch, 33 joints of pose2pose33. Keys of a batch are those of `engine.loading.targets.build_targets`.
 Source: Kolotouros et al., SPIN (Section 3), and the weights of its public code.

@@ -68,6 +68,18 @@ def test_a_release_counts_as_the_truth_it_stands_for(tmp_path, shard_sets, photo
     np.testing.assert_allclose(mean.betas_10, 0.3, atol=1e-6)
 
 
+def test_a_broken_row_has_no_part_in_it(tmp_path, shard_sets, photographs, open_body):
+    def annotate(sample, instance):
+        pose = [float("nan") if sample.key.endswith("2") else 0.1] * 72
+        return {"pose": pose, "betas": [0.3] * 10, "transl": [0.0, 0.0, 30.0], "focal": [900.0, 900.0], "princpt": [200.0, 150.0]}
+
+    shard_sets.release(tmp_path / "releases", photographs, open_body, annotate)
+    config = SourceConfig(url=photographs, release_url=str(tmp_path / "releases"), release_name="test")
+    mean = mean_parameters(opened(tmp_path, config))
+    assert mean.persons == 3
+    np.testing.assert_allclose(Rotation.from_matrix(mean.rotmats_2433).as_rotvec(), 0.1, atol=1e-5)
+
+
 def test_a_limit_takes_evenly_spaced_persons(tmp_path, mocap):
     _, url = mocap
     sources = opened(tmp_path, SourceConfig(url=url))
