@@ -21,7 +21,7 @@ from pydantic import Field
 
 from engine.body.smpl import Body
 from engine.config import Config
-from engine.errors import ReleaseError, SampleRejected
+from engine.errors import ConfigError, ReleaseError, SampleRejected
 from engine.loading.augmentation import AugmentConfig, draw
 from engine.loading.counter_rng import stable_key
 from engine.loading.crops import apply_gain, crop_affines, warp
@@ -30,6 +30,7 @@ from engine.loading.image_cache import ImageCache
 from engine.loading.instances import INSTANCE, mask_out
 from engine.loading.order import HalfOrder, apply_shares, half_order, half_sizes, instances_per_half, rank_part, steps_per_epoch
 from engine.loading.persons import size_problem
+from engine.loading.soundness import SourceWatch, withdraw_targets
 from engine.loading.sources import Source, SourceConfig
 from engine.loading.targets import build_targets, fit_joints
 from schemas.crops import CropSpec
@@ -77,14 +78,21 @@ class BatchStream:
             _require_same_body(source, body)
         shapes = [source.shape for source in self._sources]
         self._shapes = apply_shares(tuple(shapes[: len(config.mocap)])), apply_shares(tuple(shapes[len(config.mocap) :]))
+        for source in self._sources:
+            _require_instances(source)
         sizes = half_sizes(*self._shapes)
         self._per_half = instances_per_half(sizes, config.batch_size, world_size)
         self.steps_per_epoch = steps_per_epoch(sizes, config.batch_size)
-        self.rejected: dict[str, str] = {}
-        """Images met so far that could not be used: "dataset/key" -> message."""
+        self._rejected: dict[str, str] = {}
+        self._watches = [SourceWatch(f"{s.dataset} ({s.config.url})", s.instances // world_size) for s in self._sources]
         self._images = ImageCache(config.decoded_cache_mib << 20)
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="loading")
+
+    @property
+    def rejected(self) -> dict[str, str]:
+        """Images ("dataset/key") and persons ("dataset/key/annotation_id") met so far that could not be used, with the reason."""
+        return {name: why for found in (self._rejected, *(s.rejected for s in self._sources)) for name, why in found.items()}
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -98,12 +106,22 @@ class BatchStream:
 
     @property
     def summary(self) -> list[dict[str, str | int | float]]:
-        """One row a source: half, dataset, usable instances, those left out for want of a pseudo-GT row, weight."""
-        half = ["mocap"] * len(self.config.mocap) + ["itw"] * len(self.config.itw)
-        return [
-            {"half": h, "dataset": s.dataset, "instances": s.instances, "without_row": s.without_row, "weight": s.config.weight}
-            for h, s in zip(half, self._sources, strict=True)
-        ]
+        """One row a source: half, dataset, usable instances, those left out for want of a pseudo-GT row, weight, share of its half."""
+        rows, sources = [], iter(self._sources)
+        for half, shapes, size in zip(("mocap", "itw"), self._shapes, half_sizes(*self._shapes), strict=True):
+            for shape in shapes:
+                source = next(sources)
+                rows.append(
+                    {
+                        "half": half,
+                        "dataset": source.dataset,
+                        "instances": source.instances,
+                        "without_row": source.without_row,
+                        "weight": source.config.weight,
+                        "share": shape.weight * shape.instances / size,
+                    }
+                )
+        return rows
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from a step on, in order. Leaving the loop early cancels the work ahead.
@@ -169,6 +187,9 @@ class BatchStream:
         gains_B3 = augmentation.colour_B3 if self.config.augment.colour else None
         crops_BHW3 = self._crop(members, rows_B, affine_B23, gains_B3)
         targets = build_targets(rows_B, affine_B23, augmentation, self.crop.hw, self.hm_dhw)
+        for name, problem in withdraw_targets(targets, ids).items():
+            self._note(name, f"{problem}: its annotation is out of all proportion", "it is trained on without supervision")
+        self._watch(members, rows_B, ids)
         batch: Batch = {name: torch.from_numpy(values) for name, values in targets.items()}
         batch["image"] = torch.from_numpy(crops_BHW3).permute(0, 3, 1, 2)
         batch["ids"] = ids
@@ -223,11 +244,31 @@ class BatchStream:
             self._local.decoder = Decoder(threads=1)
         return self._local.decoder
 
+    def _watch(self, members: Members, rows_B: np.ndarray, ids: list[str]) -> None:
+        """Stop at a source none of whose persons can be used."""
+        for (source, sample), places in members.items():
+            for place, _ in places:
+                if rows_B["usable"][place]:
+                    self._watches[source].met(ids[place], True, "")
+                else:
+                    opened = self._sources[source]
+                    image = self._rejected.get(f"{opened.dataset}/{opened.key(sample)}")
+                    self._watches[source].met(ids[place], False, image or opened.rejected.get(ids[place], "its box misses the image"))
+
     def _reject(self, source: Source, sample: int, rejection: SampleRejected) -> None:
-        name = f"{source.dataset}/{source.key(sample)}"
-        if name not in self.rejected:
-            self.rejected[name] = str(rejection)
-            log.warning("%s: %s; its persons are trained on without image and supervision", name, rejection)
+        self._note(f"{source.dataset}/{source.key(sample)}", str(rejection), "its persons are trained on without image and supervision")
+
+    def _note(self, name: str, problem: str, consequence: str) -> None:
+        if name not in self._rejected:
+            self._rejected[name] = problem
+            log.warning("%s: %s; %s", name, problem, consequence)
+
+
+def _require_instances(source: Source) -> None:
+    if source.instances:
+        return
+    release = f"; release {source.release.where} has no row for any of its {source.without_row}" if source.release else ""
+    raise ConfigError(f"loading: shard set {source.config.url} has no persons to train on{release}; take it out, or make it again")
 
 
 def _require_same_body(source: Source, body: Body) -> None:

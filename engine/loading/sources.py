@@ -9,6 +9,7 @@ Shapes: N usable instances of the source, S samples.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import defaultdict
@@ -20,11 +21,14 @@ from engine.config import Config
 from engine.errors import ReleaseError, ShardCorrupt
 from engine.loading.instances import INSTANCE, Supervise, fill_instance
 from engine.loading.order import SourceShape
+from engine.loading.soundness import withdraw_nonfinite
 from engine.releases.store import Release, open_release
 from engine.shards.reader import ShardSet, open_shard_set
 from schemas.crops import CropSpec
 from schemas.manifests import ShardEntry
 from schemas.sample import Sample
+
+log = logging.getLogger(__name__)
 
 _JOINED = ("pose", "betas", "transl", "focal", "princpt")
 
@@ -67,6 +71,8 @@ class Source:
         self._cache_dir = cache_dir
         self._files: dict[int, int] = {}
         self._lock = threading.Lock()
+        self.rejected: dict[str, str] = {}
+        """Persons met so far whose annotation cannot be learnt from: "dataset/key/annotation_id" -> message."""
         self._read_index()
         self._start_S = np.cumsum(self._count_S) - self._count_S
         self._rows_N = np.zeros(min(cached_instances, self.instances), dtype=INSTANCE)
@@ -152,7 +158,11 @@ class Source:
         try:
             record = Sample.from_bytes(self._read(sample, 2))
         except ValidationError as error:
-            raise ShardCorrupt(f"{self.config.url}: the annotation of {self._keys[sample]} is not a Sample: {error}") from None
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"])) or "top level"
+            raise ShardCorrupt(
+                f"{self.config.url}: the annotation of {self._keys[sample]} is not a Sample: {field}: {first['msg']}; ingest again"
+            ) from None
         count = int(self._count_S[sample])
         if self._pseudo_gt is None:
             chosen = record.instances
@@ -171,7 +181,12 @@ class Source:
         for i, instance in enumerate(chosen):
             extra = None if self._pseudo_gt is None else {name: values[start + i] for name, values in self._pseudo_gt.items()}
             fill_instance(rows[i], instance, (record.width, record.height), self._crop, self.config.supervise, extra)
-        return rows, [f"{record.dataset}/{record.key}/{instance.annotation_id}" for instance in chosen]
+        names = [f"{record.dataset}/{record.key}/{instance.annotation_id}" for instance in chosen]
+        for name, problem in withdraw_nonfinite(rows, names).items():
+            if name not in self.rejected:
+                self.rejected[name] = problem
+                log.warning("%s: %s; it is trained on without supervision", name, problem)
+        return rows, names
 
     def _read(self, sample: int, column: int) -> bytes:
         offset, size = (int(v) for v in self._offset_S4[sample, column : column + 2])

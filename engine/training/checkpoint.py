@@ -152,14 +152,27 @@ def load_network(url: str, device: str = "cpu") -> LoadedNetwork:
 
 
 def load_state(model: nn.Module, state: Any, name: str) -> None:
-    """`load_state_dict`, whole or not at all. CheckpointMismatch names what differs."""
+    """`load_state_dict`, whole or not at all. CheckpointMismatch says that it is of another network, and where they differ."""
     if not isinstance(state, dict):
         raise CheckpointMismatch(f"{name}: expected a state dict, found {type(state).__name__}")
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:4]]
-        raise CheckpointMismatch(f"{name}: does not fit the network of its manifest: {' '.join(lines)}") from None
+    own = model.state_dict()
+    both = [(key, _shape(state[key]), _shape(own[key])) for key in own if key in state]
+    shapes = [f"{key} is {there} there, {here} here" for key, there, here in both if there != here]
+    problems = [
+        f"{len(keys)} {what} ({keys[0]})"
+        for what, keys in (
+            ("are missing", [key for key in own if key not in state]),
+            ("are unknown here", [key for key in state if key not in own]),
+            ("have another shape", shapes),
+        )
+        if keys
+    ]
+    if problems:
+        raise CheckpointMismatch(
+            f"{name}: of another network than this {type(model).__name__}: of its {len(own)} weights {'; '.join(problems)}; "
+            "give a checkpoint of the same model config"
+        )
+    model.load_state_dict(state)
 
 
 def history_bytes(rows: list[dict[str, float]]) -> bytes:
@@ -173,6 +186,10 @@ def _same(kind: str, recorded: CheckpointPart, found: Body | PosePrior, url: str
             f"checkpoint {url}: trained with {kind} {recorded.name!r} of digest {recorded.digest[:12]}, but the one here, {found.name!r}, "
             f"has {found.digest[:12]}; restore the {kind}'s files, or train again with these"
         )
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else ()
 
 
 def _pointer_bytes(run: Store) -> bytes | None:

@@ -1,7 +1,7 @@
 """The training loop of f and g: the same for both, on one worker or many, knowing nothing of Ray.
 
-All that changes from step to step is the weights, the optimiser and the step's number: the order of samples and the learning rate are
-pure functions of it. So a run that goes on from a checkpoint gives the weights of one that was never stopped.
+All that changes from step to step is the weights, the optimiser and the step's number: the order of samples, what dropout drops and
+the learning rate are pure functions of it. So a run that goes on from a checkpoint gives the weights of one that was never stopped.
 """
 
 from __future__ import annotations
@@ -9,41 +9,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
 from itertools import islice
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.body.pose_prior import load_prior
 from engine.body.smpl import load_body
-from engine.errors import CheckpointMismatch
+from engine.errors import CommitConflict
 from engine.loading.batches import Batch, BatchStream
+from engine.loading.counter_rng import stable_key
 from engine.loading.mean_parameters import mean_parameters
 from engine.models.estimator import Network
 from engine.models.registry import build
 from engine.storage import Store
-from engine.training.checkpoint import commit, history_bytes, latest, load_state, open_checkpoint, part, serialise
+from engine.training.checkpoint import latest, load_state, open_checkpoint
 from engine.training.config import TrainConfig
-from engine.training.history import parse_history
+from engine.training.division import micro_batch, micro_batches
 from engine.training.optim import WeightAverage, learning_rate
-from engine.training.progress import Reporter, StepResult, check_finite
-from schemas.records import canonical_json, sha256_hex
-
-
-@dataclass
-class TrainState:
-    """Everything a checkpoint must bring back."""
-
-    model: Network
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    step: int = 0
-    """Optimiser steps done."""
-    history: list[dict[str, Any]] = field(default_factory=list)
+from engine.training.progress import Reporter, StepResult, opening_line
+from engine.training.state import TrainState, resume, save
 
 
 def build_network(config: TrainConfig, rank: int = 0) -> Network:
@@ -64,11 +53,12 @@ def build_network(config: TrainConfig, rank: int = 0) -> Network:
     return model
 
 
-def fit(config: TrainConfig, rank: int, world_size: int, device: torch.device, report: Callable[[dict[str, Any]], None]) -> None:
+def fit(config: TrainConfig, rank: int, world_size: int, device: torch.device, report: Callable[[dict[str, Any]], object]) -> None:
     """Train to the end from the run's latest checkpoint, or from the start.
 
-    Called on every rank, with torch.distributed set up where `world_size` > 1. `report` gets each history row, on every rank alike.
-    Raises EngineError when the loss stops being a number, and what data and checkpoints raise.
+    Called on every rank, with torch.distributed set up where `world_size` > 1. `report` gets each history row, on every rank alike; when it
+    returns something true, also alike, a checkpoint is committed at once. Raises Diverged when loss or gradient stop being numbers,
+    and what data and checkpoints raise.
     """
     model = build_network(config, rank).to(memory_format=torch.channels_last).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optim.lr, fused=True)
@@ -80,100 +70,86 @@ def fit(config: TrainConfig, rank: int, world_size: int, device: torch.device, r
             model.set_mean_parameters(mean.rotmats_2433, mean.betas_10)
         state = TrainState(model, optimizer, WeightAverage(model, decay) if decay is not None else None)
         resume(state, run, stream.digests)
+        require_same_step(state.step, world_size, device, run)
         if config.compile:
             model.backbone.compile()
         network = DistributedDataParallel(model, gradient_as_bucket_view=True) if world_size > 1 else model
-        total_steps = config.max_steps or config.epochs * stream.steps_per_epoch
-        reporter = Reporter(config, model.terms, rank, world_size, device, total_steps)
+        parts, per_epoch = micro_batches(config, world_size), stream.steps_per_epoch
+        total_steps = config.max_steps or config.epochs * per_epoch
+        reporter = Reporter(config, model.terms, rank, world_size, device, total_steps, state.pending)
+        if rank == 0:
+            print(opening_line(config, state.step, total_steps, per_epoch, world_size, parts, stream.summary), flush=True)
         model.train()
         while state.step < total_steps:
-            epoch, start = divmod(state.step, stream.steps_per_epoch)
+            epoch, start = divmod(state.step, per_epoch)
             with closing(_timed(stream.batches(epoch, start))) as batches:
                 for batch, wait_s in islice(batches, total_steps - state.step):
-                    lr = learning_rate(config.optim, state.step, stream.steps_per_epoch, total_steps)
-                    result = optimise(config, model, network, optimizer, batch, lr, device)
+                    lr = learning_rate(config.optim, state.step, per_epoch, total_steps)
+                    seed_step(config.seed, state.step, rank)
+                    result = optimise(config, model, network, optimizer, batch, lr, device, parts)
                     if state.average:
                         state.average.update(model, state.step)
                     state.step += 1
+                    leaving = False
                     if row := reporter.after_step(state.step, epoch, lr, result, wait_s):
                         state.history.append(row)
-                        report(row)
-                    if rank == 0 and (state.step % config.checkpoint_every_steps == 0 or state.step == total_steps):
-                        check_finite(float(result.loss), state.step)
-                        save(config, state, run, epoch, total_steps, stream.digests)
+                        leaving = bool(report(row)) or reporter.checkpoint_due
+                    if leaving or state.step % config.checkpoint_every_steps == 0 or state.step == total_steps:
+                        state.pending = reporter.settle(state.step)
+                        if rank == 0:
+                            save(config, state, run, epoch, total_steps, stream.digests)
+                        reporter.after_checkpoint()
 
 
 def optimise(
-    config: TrainConfig, model: Network, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, lr: float, device: torch.device
+    config: TrainConfig,
+    model: Network,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    lr: float,
+    device: torch.device,
+    parts: int = 1,
 ) -> StepResult:
-    """One optimiser step on one batch. `network` is the model, or what wraps it for data-parallel training."""
-    batch = {k: v.to(device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(config.precision, device)):
-        output = network(batch)
-    terms = model.loss_terms(output, batch)
-    loss = model.total_loss(terms)
+    """One optimiser step on one batch, in `parts` forward passes. `network` is the model, or what wraps it for data-parallel training.
+
+    Gradients are exchanged between ranks in the last pass alone.
+    """
+    tensors = {k: v.to(device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    seen: list[tuple[dict[str, Tensor], Tensor]] = []
+    for index in range(parts):
+        part = micro_batch(tensors, index, parts)
+        alone = isinstance(network, DistributedDataParallel) and index < parts - 1
+        with network.no_sync() if alone else nullcontext():
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(config.precision, device)):
+                output = network(part)
+            terms = model.loss_terms(output, part)
+            loss = model.total_loss(terms)
+            (loss / parts).backward()
+        seen.append(({name: term.detach() for name, term in terms.items()}, loss.detach()))
     grad_norm = nn.utils.clip_grad_norm_(network.parameters(), config.optim.grad_clip or math.inf)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
-    return StepResult({name: term.detach() for name, term in terms.items()}, loss.detach(), grad_norm.detach())
+    means = {name: torch.stack([terms[name] for terms, _ in seen]).mean() for name in model.terms}
+    return StepResult(means, torch.stack([loss for _, loss in seen]).mean(), grad_norm.detach())
 
 
-def resume(state: TrainState, run: Store, training_sets: dict[str, str]) -> None:
-    """Bring `state` to the run's latest checkpoint, if there is one.
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make what a network draws in a step (dropout) a pure function of the step and the rank."""
+    torch.manual_seed(stable_key(seed, "step", step, rank))
 
-    CheckpointMismatch if it does not fit the network, or if a training set's content has changed since.
-    """
-    checkpoint = latest(run)
-    if checkpoint is None:
+
+def require_same_step(step: int, world_size: int, device: torch.device, run: Store) -> None:
+    """CommitConflict unless every rank stands at the same step: a worker thought dead may have committed while they read."""
+    if world_size == 1:
         return
-    then = checkpoint.manifest.training_sets
-    if changed := sorted(name for name in then.keys() | training_sets.keys() if then.get(name) != training_sets.get(name)):
-        raise CheckpointMismatch(
-            f"run {run.url}: training sets {', '.join(changed)} are not those its checkpoint was trained on; restore them, "
-            "or train in a new directory"
-        )
-    name = f"{checkpoint.store.url}/model.pt"
-    weights, rest = checkpoint.tensors("model.pt"), checkpoint.tensors("optimizer.pt")
-    if state.average:
-        load_state(state.model, rest["model"], name)
-        for key, value in state.average.state.items():
-            value.copy_(weights[key])
-    else:
-        load_state(state.model, weights, name)
-    state.optimizer.load_state_dict(rest["optimizer"])
-    state.step = checkpoint.manifest.step
-    state.history = parse_history(checkpoint.get("history.jsonl"))
-
-
-def save(config: TrainConfig, state: TrainState, run: Store, epoch: int, total_steps: int, training_sets: dict[str, str]) -> None:
-    """Commit the state. model.pt is what to use (the average where there is one); optimizer.pt is what to go on from."""
-    raw = _on_cpu(state.model.state_dict())
-    files = {
-        "model.pt": serialise(_on_cpu(state.average.state) if state.average else raw),
-        "optimizer.pt": serialise({"optimizer": state.optimizer.state_dict(), "model": raw if state.average else {}}),
-        "history.jsonl": history_bytes(state.history),
-    }
-    prior = state.model.prior
-    manifest = commit(
-        run,
-        files,
-        config.keep_checkpoints,
-        role=config.role,
-        step=state.step,
-        epoch=epoch,
-        total_steps=total_steps,
-        samples_consumed=state.step * config.loading.batch_size,
-        model=config.model.model_dump(mode="json"),
-        body=part(state.model.body, config.body),
-        prior=part(prior, config.prior) if prior is not None else None,
-        config=config.model_dump(mode="json"),
-        config_digest=sha256_hex(canonical_json(config.identity())),
-        training_sets=training_sets,
-    )
-    print(f"checkpoint at step {manifest.step} committed to {run.url}", flush=True)
+    bounds = torch.tensor([step, -step], device=device)
+    dist.all_reduce(bounds, op=dist.ReduceOp.MAX)
+    most, least = int(bounds[0]), -int(bounds[1])
+    if most != least:
+        raise CommitConflict(f"{run.url}: ranks found checkpoints of steps {least} and {most}; another run commits here: stop one")
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
@@ -195,7 +171,3 @@ def _timed(batches: Iterator[Batch]) -> Generator[tuple[Batch, float]]:
             yield batch, time.monotonic() - begin
     finally:
         batches.close()
-
-
-def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v.detach().cpu().contiguous() for k, v in state.items()}

@@ -1,7 +1,8 @@
 """A training job: checks in the driver, Ray Train for the life of the workers, the loop in each of them.
 
 Ray starts the workers, sets torch.distributed up and starts the group anew when one dies; what is lost then is the steps since the last
-checkpoint, which are ours (engine.training.checkpoint). Submitted again, a run goes on; finished, it returns at once.
+checkpoint, which are ours (engine.training.checkpoint). With `num_workers: [least, most]` a lost machine costs a restart with fewer
+workers, and one that comes costs a restart with more. Submitted again, a run goes on; finished, it returns at once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from engine.shards.reader import open_shard_set
 from engine.storage import Store
 from engine.training.checkpoint import Checkpoint, latest
 from engine.training.config import TrainConfig, identity_of
+from engine.training.division import require_divisible
 from engine.training.loop import build_network, fit
+from engine.training.progress import Diverged
 from schemas.checkpoints import CheckpointManifest
 from schemas.records import canonical_json, sha256_hex
 
@@ -65,22 +68,34 @@ def train(config: TrainConfig) -> CheckpointManifest:
             ),
         )
         try:
-            trainer.fit()
+            result = trainer.fit()
         except TrainingFailedError as error:
             raise _cause(error, config) from error
+    if result.return_value:
+        raise Diverged(result.return_value)
     done = latest(run)
     if done is None or not done.manifest.finished:
         raise EngineError(f"{config.role}: Ray Train ended without the last checkpoint in {config.out}; submit again to go on")
     return done.manifest
 
 
-def run_worker(settings: dict[str, Any]) -> None:
-    """What one Ray Train worker does."""
+def run_worker(settings: dict[str, Any]) -> str | None:
+    """What one Ray Train worker does. Returns a message if training diverged: an error would have Ray try again `max_failures` times."""
     config = TrainConfig.model_validate(settings)
     logging.getLogger("ray.train").setLevel(logging.WARNING)  # it logs every report in full; the loop prints its own line
     torch.set_num_threads(config.threads or max(1, int(config.cpus_per_worker)))
     context = ray.train.get_context()
-    fit(config, context.get_world_rank(), context.get_world_size(), get_device(), ray.train.report)
+    try:
+        fit(config, context.get_world_rank(), context.get_world_size(), get_device(), _report)
+    except Diverged as error:
+        return str(error)
+    return None
+
+
+def _report(row: dict[str, Any]) -> bool:
+    """Tell Ray Train; whether a worker's machine is about to be taken away, which asks for a checkpoint. Both wait for all workers."""
+    ray.train.report(row)
+    return ray.train.get_preemption_info() is not None
 
 
 def require_same_run(checkpoint: Checkpoint, config: TrainConfig) -> None:
@@ -93,17 +108,12 @@ def require_same_run(checkpoint: Checkpoint, config: TrainConfig) -> None:
 
 def check_inputs(config: TrainConfig) -> None:
     """Open what the config names, so that a wrong path is one message here and not a restart of every worker."""
+    require_divisible(config)
     sources = config.sources()
-    divisor = config.num_workers * (bool(sources.mocap) + bool(sources.itw))
-    if not divisor:
-        raise ConfigError("loading: no training data; name shard sets in loading.mocap and loading.itw")
-    if sources.batch_size % divisor:
-        raise ConfigError(
-            f"loading.batch_size {sources.batch_size} with num_workers {config.num_workers}: expected a multiple of {divisor}, "
-            "so that every worker's batch is half MoCap and half ITW"
-        )
     for source in (*sources.mocap, *sources.itw):
-        open_shard_set(source.url)
+        shard_set = open_shard_set(source.url)
+        if not shard_set.manifest.instances:
+            raise ConfigError(f"loading: shard set {source.url} has no persons; take it out of the config, or ingest it again")
         if source.release_url is not None:
             open_release(source.release_url, source.release_name, source.release_version)
     build_network(config)
@@ -111,12 +121,17 @@ def check_inputs(config: TrainConfig) -> None:
 
 def scaling(config: TrainConfig) -> ScalingConfig:
     """Workers and their resources, on the GPUs of the connected cluster if `device` allows and there are enough."""
-    gpus = ray.cluster_resources().get("GPU", 0)
-    if config.device == "cuda" and gpus < config.num_workers:
-        raise ConfigError(f"device 'cuda', num_workers {config.num_workers}: the cluster has {gpus:g} GPUs; add some, or set device 'auto'")
-    use_gpu = config.device != "cpu" and gpus >= config.num_workers
+    gpus, least = ray.cluster_resources().get("GPU", 0), config.world_sizes[0]
+    if config.device == "cuda" and gpus < least:
+        raise ConfigError(f"device 'cuda', num_workers {least}: the cluster has {gpus:g} GPUs; add some, or set device 'auto'")
+    use_gpu = config.device != "cpu" and gpus >= least
     resources = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if use_gpu else {})
-    return ScalingConfig(num_workers=config.num_workers, use_gpu=use_gpu, resources_per_worker=resources)
+    return ScalingConfig(
+        num_workers=config.num_workers,
+        use_gpu=use_gpu,
+        resources_per_worker=resources,
+        elastic_resize_monitor_interval_s=config.elastic_check_s,
+    )
 
 
 def _quieten_ray() -> None:

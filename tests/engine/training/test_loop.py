@@ -5,13 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from engine.errors import EngineError
 from engine.storage import Store
 from engine.training.checkpoint import latest, open_checkpoint
 from engine.training.config import TrainAnnotatorConfig
 from engine.training.history import read_history
 from engine.training.loop import fit
-from engine.training.progress import check_finite
+from engine.training.progress import Diverged, check_finite
 
 Make = Callable[..., TrainAnnotatorConfig]
 CPU = torch.device("cpu")
@@ -76,9 +75,10 @@ def test_a_finished_run_does_nothing_more(make_config: Make) -> None:
     assert latest(Store(config.out)).manifest == before.manifest
 
 
-def test_a_loss_that_is_no_number_stops_the_run() -> None:
-    with pytest.raises(EngineError, match=r"step 7: the loss is nan; lower optim\.lr"):
-        check_finite(float("nan"), 7)
+@pytest.mark.parametrize(("loss", "norm", "what"), [(float("nan"), 1.0, "the loss is nan"), (1.0, float("inf"), "gradient is inf")])
+def test_a_loss_or_gradient_that_is_no_number_stops_the_run(loss: float, norm: float, what: str) -> None:
+    with pytest.raises(Diverged, match=rf"step 7: .*{what}; lower optim\.lr"):
+        check_finite(loss, norm, 7)
 
 
 def test_gradients_are_clipped(make_config: Make) -> None:
