@@ -1,0 +1,66 @@
+"""A tiny study from rendering to tables, as a user starts it, and started again."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.ablation.study import plan_cells, training_config
+from engine.config import load_config
+from engine.synthetic.config import tiny_config
+from jobs.ablate import AblateConfig
+from jobs.demo import REPO
+
+STUDIES = REPO / "jobs" / "configs" / "ablation"
+
+
+def _tiny(target: Path) -> Path:
+    """The small study with one table, one seed and seconds of training."""
+    values = yaml.safe_load((STUDIES / "small.yaml").read_text())
+    values["worlds"] = {"main": tiny_config("$OUT/worlds/main").model_dump(mode="json")}
+    values["sets"] = {name: values["sets"][name] for name in ("mocap", "itw", "itw3d", "test")}
+    study = values["study"]
+    study["base"] |= {"max_steps": 2, "log_every_steps": 1, "backbone_init": None}
+    study["base"]["model"] |= {"width": 0.125, "feature_dim": 8}
+    study["base"]["loading"] |= {"batch_size": 8}
+    del study["base_f"]["max_steps"], study["base_g"]["max_steps"], study["starts"]["pose3d"]["change"]["max_steps"]
+    study["tables"] = [
+        {"name": "t", "title": "T", "rows": [{"label": "ours", "g": "on_ours", "paper": "47.52"}, {"label": "from 3D pose", "f": "from_3d_pose"}]}
+    ]
+    target.write_text(yaml.safe_dump(values))
+    return target
+
+
+def _submit(config: Path, out: Path) -> str:
+    command = [sys.executable, str(REPO / "jobs" / "ablate.py"), "--config", str(config), f"--out={out}"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_a_study_is_run_and_found_done(tmp_path: Path) -> None:
+    out, config = tmp_path / "out", _tiny(tmp_path / "tiny.yaml")
+    shown = _submit(config, out)
+    assert "study: 4 networks, 0 of them done before" in shown and "[4/4]" in shown and "47.52" in shown
+    study = out / "study"
+    rows = list(csv.DictReader((study / "cells.csv").open()))
+    assert {(r["row"], r["measure"]) for r in rows} == {
+        ("ours", "pseudo_gt"), ("ours", "f_test"), ("ours", "g_test"), ("from 3D pose", "pseudo_gt"), ("from 3D pose", "f_test"),
+    }  # fmt: skip
+    assert all(float(r["pa_mpjpe_mm"]) > 0 for r in rows) and (study / "t.png").read_bytes().startswith(b"\x89PNG")
+    tables = (study / "tables.md").read_text()
+    again = _submit(config, out)
+    assert "study: 4 networks, 4 of them done before" in again and (study / "tables.md").read_text() == tables
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_network_of_the_studies_has_a_valid_config(path: Path, tmp_path: Path) -> None:
+    config = load_config(AblateConfig, ["--config", str(path), f"--out={tmp_path}"])
+    cells = plan_cells(config.study)
+    assert {training_config(config.study, cell).out for cell in cells} == {f"{tmp_path}/study/{cell}/run" for cell in cells}
