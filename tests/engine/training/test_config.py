@@ -27,6 +27,8 @@ def test_recipe_one_joins_the_in_the_wild_half() -> None:
     f = validate(TrainAnnotatorConfig, BASE | {"itw_3d": [{"url": "3dpw"}]}, "test")
     assert [s.url for s in f.sources().itw] == ["i", "3dpw"]
     assert [s.url for s in f.sources().mocap] == ["m"]
+    f = validate(TrainAnnotatorConfig, BASE | {"itw_3d": [{"url": "3dpw"}], "itw_3d_half": "mocap"}, "test")
+    assert ([s.url for s in f.sources().mocap], [s.url for s in f.sources().itw]) == (["m", "3dpw"], ["i"])
 
 
 def test_identity_holds_what_decides_the_weights_alone() -> None:
