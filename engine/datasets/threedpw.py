@@ -30,8 +30,8 @@ BOX_SCALE = 1.2
 class ThreeDPW(RawDataset):
     """Instances have skeleton smpl24 with 2D and 3D joints and gendered SMPL in the camera frame.
 
-    `joints_valid` is for joints in front of the camera and inside the image. Betas of a gendered body mean nothing to
-    the neutral one, so they are valid for neutral bodies only. annotation_id is '<sequence>_<person>_<frame>'.
+    `joints_valid` is for joints in front of the camera and inside the image. Betas are those of the body of the person's gender;
+    what they may teach a neutral one is for training to say. annotation_id is '<sequence>_<person>_<frame>'.
     """
 
     supervision: ClassVar[Supervision] = "itw3d"
@@ -127,7 +127,6 @@ class _Person:
             R,
             t,
             gender=self.gender,
-            betas_valid=self.gender == "neutral",
         )
         return make_instance(
             annotation_id=f"{self.id}_{frame}", bbox_xywh=bbox, skeleton=SMPL24.name, joints_img=rounded(image_J2),

@@ -41,15 +41,20 @@ def mean_person(shard_sets: list[ShardSet], body: Body, max_persons: int = 20_00
 
     Raises EngineError if none of them has SMPL parameters.
     """
-    pose_N72, betas_N10 = _training_parameters(shard_sets, max_persons)
+    pose_N72, betas_N10, genders_N = _training_parameters(shard_sets, max_persons)
     if not len(pose_N72):
         where = ", ".join(s.url for s in shard_sets) or "an empty list of shard sets"
         raise EngineError(f"mean pose: expected SMPL parameters in {where}, found none; name training sets that have them")
     rotations = axis_angle_to_matrix(torch.from_numpy(pose_N72).reshape(-1, 24, 3).double())
     pose = matrix_to_axis_angle(chordal_mean(rotations)).reshape(72).float().numpy()
-    betas = betas_N10.mean(axis=0)
+    neutral = genders_N == "neutral"
+    betas = betas_N10[neutral].mean(axis=0) if neutral.any() else np.zeros(10, np.float32)
     reference = scored_joints(mesh(body, pose[None], betas[None]), body)[0]
-    joints = np.concatenate([_joints(body, pose_N72[i : i + _BATCH], betas_N10[i : i + _BATCH]) for i in range(0, len(pose_N72), _BATCH)])
+    joints = []
+    for gender in np.unique(genders_N):
+        mine = np.flatnonzero(genders_N == gender)
+        joints += [_joints(body, pose_N72[part], betas_N10[part], str(gender)) for part in np.split(mine, range(_BATCH, len(mine), _BATCH))]
+    joints = np.concatenate(joints)
     return MeanPerson(pose, betas, mean_skeleton(joints, reference), len(pose_N72))
 
 
@@ -94,7 +99,8 @@ def mean_skeleton(joints_NJ3: np.ndarray, reference_J3: np.ndarray, rounds: int 
     return (turned - middle) * spread / np.linalg.norm(turned - middle) + middle
 
 
-def _training_parameters(shard_sets: list[ShardSet], max_persons: int) -> tuple[np.ndarray, np.ndarray]:
+def _training_parameters(shard_sets: list[ShardSet], max_persons: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pose (N, 72), betas (N, 10) and gender (N,) of training persons; betas of two genders are numbers of two bodies."""
     total = sum(s.manifest.instances for s in shard_sets)
     share = min(1.0, max_persons / max(total, 1))
     smpls = []
@@ -104,10 +110,11 @@ def _training_parameters(shard_sets: list[ShardSet], max_persons: int) -> tuple[
         for samples in truth_samples(shards, Counter(), [entries[i] for i in chosen]):
             smpls += [instance.smpl for sample, _ in samples for instance in sample.instances]
     pose = np.array([s.pose for s in smpls], np.float32).reshape(-1, 72)
-    return pose, np.array([s.betas for s in smpls], np.float32).reshape(-1, 10)
+    return pose, np.array([s.betas for s in smpls], np.float32).reshape(-1, 10), np.array([s.gender for s in smpls])
 
 
-def _joints(body: Body, pose_N72: np.ndarray, betas_N10: np.ndarray) -> np.ndarray:
+def _joints(body: Body, pose_N72: np.ndarray, betas_N10: np.ndarray, gender: str) -> np.ndarray:
     with torch.inference_mode():
-        joints = body.joints(torch.from_numpy(pose_N72), torch.from_numpy(betas_N10), skeleton="h36m17").numpy().astype(np.float64)
+        found = body.joints(torch.from_numpy(pose_N72), torch.from_numpy(betas_N10), skeleton="h36m17", gender=gender)
+    joints = found.numpy().astype(np.float64)
     return (joints[:, SCORED] - joints[:, PELVIS, None]) * 1000

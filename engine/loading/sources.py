@@ -22,6 +22,7 @@ from engine.errors import ReleaseError, ShardCorrupt
 from engine.loading.instances import INSTANCE, Supervise, fill_instance
 from engine.loading.order import SourceShape
 from engine.loading.soundness import withdraw_nonfinite
+from engine.loading.targets import GenderedShape, settle_gender
 from engine.releases.store import Release, open_release
 from engine.shards.reader import ShardSet, open_shard_set
 from schemas.crops import CropSpec
@@ -42,6 +43,11 @@ class SourceConfig(Config):
         default=None, gt=0, le=1, description="fraction of its half that comes from it, whatever its size; null: by weight and size"
     )
     supervise: Supervise = Field(default="full", description="'full': all the supervision there is; '2d': 2D joints alone, 3D is left out")
+    gendered_shape: GenderedShape = Field(
+        default="joints_only",
+        description="fits to a male or female body (3DPW): 'joints_only': that body's joints and the pose are taught, its betas are not; "
+        "'betas_too': its betas are the shape's target as well; 'neutral': pose and betas pose the neutral body",
+    )
     release_url: str | None = Field(default=None, description="URL of a release store whose pseudo-GT supervises this source, or null")
     release_name: str | None = Field(default=None, description="name of the release")
     release_version: int | None = Field(default=None, ge=1, description="its version; null for the newest")
@@ -181,6 +187,7 @@ class Source:
         for i, instance in enumerate(chosen):
             extra = None if self._pseudo_gt is None else {name: values[start + i] for name, values in self._pseudo_gt.items()}
             fill_instance(rows[i], instance, (record.width, record.height), self._crop, self.config.supervise, extra)
+        settle_gender(rows, self.config.gendered_shape)
         names = [f"{record.dataset}/{record.key}/{instance.annotation_id}" for instance in chosen]
         for name, problem in withdraw_nonfinite(rows, names).items():
             if name not in self.rejected:

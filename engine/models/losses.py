@@ -2,7 +2,8 @@
 
 A dataset's supervision reaches the losses as masks alone: a term is |prediction - target| x mask, then a plain mean over the whole
 tensor, so masked entries stay in the denominator, as in the authors' code (their L2 weights rest on this). MoCap and ITW samples run
-the same code.
+the same code. A photograph with 2D truth alone is left with joint_img's x and y, joint_proj and the regularisers: f's supervision
+in the wild.
 
 Shapes: B batch, 33 and 25 joints of pose2pose33 and pose2pose25. Units: heat-map cells for image terms, metres, radians.
 """
@@ -39,8 +40,17 @@ class LossConfig(Config):
     joint_proj: float = Field(default=1.0, ge=0, description="projected mesh joints against the dataset's 2D joints, cells")
     joint_cam: float = Field(default=1.0, ge=0, description="root-relative mesh joints against the dataset's 3D joints, m")
     smpl_joint_cam: float = Field(default=1.0, ge=0, description="root-relative mesh joints against the SMPL target's, m")
-    latent_l2: float = Field(default=0.01, ge=0, description="mean square of the prior's latent (recipe 3); without a prior, of the body joints' angles")
-    shape_l2: float = Field(default=0.01, ge=0, description="mean square of the betas (recipe 3)")
+    latent_l2: float = Field(default=0.01, ge=0, description="L2 of the prior's latent (recipe 3); without prior of the body's pose, rad^2")
+    shape_l2: float = Field(default=0.01, ge=0, description="L2 of the betas (recipe 3)")
+    l2_reduction: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="L2 is the mean over a sample's numbers, as all the authors' losses are, or their sum, 32 (latent), 10 (betas) or "
+        "63 (pose) times as strong; the mean over samples either way; the paper does not say which",
+    )
+    l2_on: Literal["all", "2d_only"] = Field(
+        default="all",
+        description="L2 of every sample, or of those with 2D truth alone, the others counting as 0; the paper: 'during the training'",
+    )
     pose_target: Literal["axis_angle", "matrix"] = Field(
         default="axis_angle",
         description="what the pose term compares: axis-angle (the paper's), which jumps for people facing the camera, whose root is turned "
@@ -48,7 +58,7 @@ class LossConfig(Config):
     )
 
 
-def loss_terms(output: Pose2PoseOutput, batch: dict[str, Tensor], pose_target: str = "axis_angle") -> dict[str, Tensor]:
+def loss_terms(output: Pose2PoseOutput, batch: dict[str, Tensor], config: LossConfig) -> dict[str, Tensor]:
     """Every term of TERMS as a scalar, without its weight. `batch` holds targets and masks as engine.loading makes them."""
     is_3d_B1 = batch["is_3d"][:, None]
     trunc_B25 = batch["joint_trunc"][:, _FROM_33]
@@ -57,24 +67,33 @@ def loss_terms(output: Pose2PoseOutput, batch: dict[str, Tensor], pose_target: s
     return {
         "joint_img": _l1(output.joint_img_B253, batch["joint_img"][:, _FROM_33], trunc_B253),
         "smpl_joint_img": _l1(output.joint_img_B253, batch["smpl_joint_img"][:, _FROM_33], batch["smpl_joint_trunc"][:, _FROM_33, None]),
-        "smpl_pose": _pose_l1(output, batch, pose_target),
+        "smpl_pose": _pose_l1(output, batch, config.pose_target),
         "smpl_shape": _l1(output.betas_B10, batch["smpl_shape"], batch["smpl_shape_valid"][:, None]),
         "joint_proj": _l1(output.joint_proj_B332, batch["joint_img"][..., :2], batch["joint_trunc"][..., None]),
         "joint_cam": _l1(relative_B333, batch["joint_cam"], (batch["joint_valid"] * is_3d_B1)[..., None]),
         "smpl_joint_cam": _l1(relative_B333, batch["smpl_joint_cam"], batch["smpl_joint_valid"][..., None]),
-        "latent_l2": _pose_l2(output) if output.latent_B32 is None else output.latent_B32.square().mean(),
-        "shape_l2": output.betas_B10.square().mean(),
+        "latent_l2": _l2(_squared_angles(output) if output.latent_B32 is None else output.latent_B32.square(), batch, config),
+        "shape_l2": _l2(output.betas_B10.square(), batch, config),
     }
 
 
-def _pose_l2(output: Pose2PoseOutput) -> Tensor:
-    """Mean square of the body's axis-angle pose (hands and root left out), radians, as its smooth equal for small angles.
+def _l2(squares_BK: Tensor, batch: dict[str, Tensor], config: LossConfig) -> Tensor:
+    if config.l2_on == "2d_only":
+        has_3d_B = torch.maximum(batch["is_3d"], batch["smpl_pose_valid"].amax(dim=1))
+        squares_BK = squares_BK * (1 - has_3d_B)[:, None]
+    return squares_BK.mean() if config.l2_reduction == "mean" else squares_BK.sum(dim=1).mean()
+
+
+def _squared_angles(output: Pose2PoseOutput) -> Tensor:
+    """Squares (B, 63) of the body's axis-angle pose (hands and root left out), rad^2, as their smooth equal for small angles.
+
+    A joint's three share its square equally, since only their sum counts.
 
     |R - I|^2 = 4 (1 - cos a), which is 2 a^2 for small a, has a gradient at the rest pose, where the axis-angle has none.
     """
     body_B2133 = output.rotmats_B2433[:, 1:22]
     identity = torch.eye(3, device=body_B2133.device)
-    return (body_B2133 - identity).square().sum(dim=(2, 3)).mean() / 6
+    return ((body_B2133 - identity).square().sum(dim=(2, 3)) / 6).repeat_interleave(3, dim=1)
 
 
 def _l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

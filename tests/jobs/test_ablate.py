@@ -30,9 +30,8 @@ def _tiny(target: Path) -> Path:
     study["base"]["model"] |= {"width": 0.125, "feature_dim": 8}
     study["base"]["loading"] |= {"batch_size": 8}
     del study["base_f"]["max_steps"], study["base_g"]["max_steps"], study["starts"]["pose3d"]["change"]["max_steps"]
-    study["tables"] = [
-        {"name": "t", "title": "T", "rows": [{"label": "ours", "g": "on_ours", "paper": "47.52"}, {"label": "from 3D pose", "f": "from_3d_pose"}]}
-    ]
+    rows = [{"label": "ours", "g": "on_ours", "paper": "47.52"}, {"label": "from 3D pose", "f": "from_3d_pose"}]
+    study["tables"] = [{"name": "t", "title": "T", "rows": rows}]
     target.write_text(yaml.safe_dump(values))
     return target
 

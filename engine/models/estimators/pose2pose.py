@@ -100,7 +100,7 @@ class Pose2Pose(Estimator):
             return self._heads(features)
 
     def loss_terms(self, output: Pose2PoseOutput, batch: Batch) -> dict[str, Tensor]:
-        return loss_terms(output, batch, self.config.losses.pose_target)
+        return loss_terms(output, batch, self.config.losses)
 
     def loss_weights(self) -> dict[str, float]:
         return {name: getattr(self.config.losses, name) for name in TERMS}

@@ -98,7 +98,7 @@ def test_numbers_against_the_camera_of_each_frame(tmp_path: Path) -> None:
             smpl = person.smpl
             joints = BODY(*(torch.tensor([v], dtype=torch.float32) for v in (smpl.pose, smpl.betas, smpl.transl))).joints_B243[0]
             np.testing.assert_allclose(joints, camera, atol=1e-5)
-            assert (smpl.gender, smpl.betas_valid) == (("male", False), ("neutral", True))[p]
+            assert (smpl.gender, smpl.pose_valid, smpl.betas_valid) == (("male", "neutral")[p], True, True)
             np.testing.assert_allclose(smpl.betas, sequence["betas"][p][:10], atol=1e-6)
 
 

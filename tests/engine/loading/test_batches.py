@@ -36,7 +36,7 @@ def sets(tmp_path_factory, shard_sets, make_person) -> dict[str, str]:
     return {
         "studio": shard_sets.write(root / "studio", "studio", items("studio", 3, "h36m17", True, 1)),
         "street": shard_sets.write(
-            root / "street", "street", items("street", 1, "smpl24", True, 2, gender="female", betas_valid=False), "itw3d"
+            root / "street", "street", items("street", 1, "smpl24", True, 2, gender="female"), "itw3d"
         ),
         "photos": shard_sets.write(root / "photos", "photos", items("photos", 3, "coco17", False, 3), "itw2d"),
         "broken": shard_sets.write(root / "broken", "broken", broken, "itw2d"),
@@ -178,6 +178,14 @@ def test_supervision_can_be_limited_to_2d(sets, open_body):
     for batch in run(loading, open_body):
         assert not batch["is_3d"][6:].any() and not batch["smpl_joint_valid"][6:].any() and not batch["smpl_pose_valid"][6:].any()
         assert batch["joint_valid"][6:].any() and batch["is_3d"][:6].all()
+
+
+@pytest.mark.parametrize("rule, taught", [("joints_only", False), ("betas_too", True), ("neutral", True)])
+def test_betas_of_another_gender_are_taught_by_the_sources_rule(sets, open_body, rule: str, taught: bool):
+    loading = config(sets).model_copy(update={"mocap": (SourceConfig(url=sets["street"], gendered_shape=rule),)})
+    for batch in run(loading, open_body):
+        assert (batch["smpl_shape_valid"][:6] == taught).all() and batch["smpl_shape"][:6].any() == taught
+        assert batch["smpl_pose_valid"][:6].all() and batch["smpl_joint_valid"][:6].all()
 
 
 def test_pseudo_gt_supervises_the_photographs(sets, open_body, shard_sets, tmp_path):

@@ -27,7 +27,7 @@ def _random_masks(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def test_every_term_against_numpy(network, output: Pose2PoseOutput, make_batch) -> None:
     batch = _random_masks(make_batch(3))
-    terms = loss_terms(output, batch)
+    terms = loss_terms(output, batch, LossConfig())
     b = {k: v.double().numpy() for k, v in batch.items() if k != "image"}
     rows = [POSE2POSE33.joints.index(name) for name in POSE2POSE25.joints]
     img, proj, joints, pose, betas, latent = (
@@ -66,7 +66,7 @@ def test_every_term_against_numpy(network, output: Pose2PoseOutput, make_batch) 
 
 def test_2d_supervision_gives_no_3d_gradient(network, make_batch) -> None:
     model, batch = network().train(), make_batch(3, only_2d=True)
-    terms = loss_terms(model(batch), batch)
+    terms = loss_terms(model(batch), batch, LossConfig())
     for name in DATA_3D:
         assert terms[name].item() == 0
     sum(terms[name] for name in DATA_3D).backward()
@@ -78,7 +78,7 @@ def test_depth_of_positions_is_free_without_3d(network, make_batch) -> None:
     batch = make_batch(2, only_2d=True)
     out = network().eval()(batch)
     moved = replace(out, joint_img_B253=out.joint_img_B253 + torch.tensor([0.0, 0.0, 3.0]))
-    torch.testing.assert_close(loss_terms(out, batch)["joint_img"], loss_terms(moved, batch)["joint_img"])
+    torch.testing.assert_close(loss_terms(out, batch, LossConfig())["joint_img"], loss_terms(moved, batch, LossConfig())["joint_img"])
 
 
 def test_matrix_target_has_no_jump_at_half_a_turn(network, make_batch, output: Pose2PoseOutput) -> None:
@@ -90,7 +90,7 @@ def test_matrix_target_has_no_jump_at_half_a_turn(network, make_batch, output: P
         for angle in (torch.pi - 0.01, -torch.pi + 0.01):
             root[:, 0] = angle
             pose = torch.cat((root, batch["smpl_pose"][:, 3:]), dim=1)
-            losses[target, angle > 0] = loss_terms(output, batch | {"smpl_pose": pose}, target)["smpl_pose"].item()
+            losses[target, angle > 0] = loss_terms(output, batch | {"smpl_pose": pose}, LossConfig(pose_target=target))["smpl_pose"].item()
     assert abs(losses["matrix", True] - losses["matrix", False]) < 1e-3
     assert abs(losses["axis_angle", True] - losses["axis_angle", False]) > 1e-2
 
@@ -99,13 +99,13 @@ def test_pose_target_matrix_is_zero_at_the_truth(output: Pose2PoseOutput, make_b
     batch = make_batch(3)
     exact = batch | {"smpl_pose": output.pose_B72.detach()}
     for target in ("axis_angle", "matrix"):
-        assert loss_terms(output, exact, target)["smpl_pose"].item() < 1e-5
+        assert loss_terms(output, exact, LossConfig(pose_target=target))["smpl_pose"].item() < 1e-5
 
 
 def test_masked_entries_stay_in_the_denominator(output: Pose2PoseOutput, make_batch) -> None:
     batch = make_batch(3)
-    whole = loss_terms(output, batch)["smpl_shape"]
-    first = loss_terms(output, batch | {"smpl_shape_valid": torch.tensor([1.0, 0.0, 0.0])})["smpl_shape"]
+    whole = loss_terms(output, batch, LossConfig())["smpl_shape"]
+    first = loss_terms(output, batch | {"smpl_shape_valid": torch.tensor([1.0, 0.0, 0.0])}, LossConfig())["smpl_shape"]
     alone = (output.betas_B10[0] - batch["smpl_shape"][0]).abs().mean()
     torch.testing.assert_close(first, alone / 3)
     assert first < whole
@@ -116,8 +116,27 @@ def test_without_a_prior_the_body_pose_is_regularised(network, make_batch) -> No
     batch = make_batch(2)
     out = network(head="6d")(batch)
     pose = torch.randn(2, 24, 3, dtype=torch.double) * 0.01
-    terms = loss_terms(replace(out, rotmats_B2433=axis_angle_to_matrix(pose)), batch)
+    terms = loss_terms(replace(out, rotmats_B2433=axis_angle_to_matrix(pose)), batch, LossConfig())
     assert terms["latent_l2"].item() == pytest.approx(pose[:, 1:22].square().mean().item(), rel=1e-3)
     rest = torch.eye(3).expand(2, 24, 3, 3).clone().requires_grad_()
-    loss_terms(replace(out, rotmats_B2433=rest), batch)["latent_l2"].backward()
+    loss_terms(replace(out, rotmats_B2433=rest), batch, LossConfig())["latent_l2"].backward()
     assert torch.isfinite(rest.grad).all()
+
+
+@pytest.mark.parametrize("head, numbers", [("vposer", 32), ("6d", 63)])
+def test_l2_summed_is_that_many_times_the_mean(network, make_batch, head: str, numbers: int) -> None:
+    batch = make_batch(2)
+    out = network(head=head)(batch)
+    mean, total = (loss_terms(out, batch, LossConfig(l2_reduction=reduction)) for reduction in ("mean", "sum"))
+    assert total["latent_l2"].item() == pytest.approx(numbers * mean["latent_l2"].item(), rel=1e-5)
+    assert total["shape_l2"].item() == pytest.approx(10 * mean["shape_l2"].item(), rel=1e-5)
+    assert total["joint_img"] == mean["joint_img"]
+
+
+def test_l2_of_photographs_alone_leaves_out_whoever_has_3d(output: Pose2PoseOutput, make_batch) -> None:
+    """The first person has 3D joints, the second a fit, the third 2D alone; what is left out still counts in the mean."""
+    batch = make_batch(3)
+    masks = {"is_3d": torch.tensor([1.0, 0.0, 0.0]), "smpl_pose_valid": torch.tensor([0.0, 1.0, 0.0])[:, None].expand(3, 72)}
+    terms = loss_terms(output, batch | masks, LossConfig(l2_on="2d_only"))
+    for name, values in (("latent_l2", output.latent_B32), ("shape_l2", output.betas_B10)):
+        torch.testing.assert_close(terms[name], values[2].square().mean() / 3)
