@@ -31,6 +31,7 @@ from schemas.skeletons import POSE2POSE33
 from tests.chaos.trace import install, read_trace
 from tests.engine.training.builders import write_set
 
+REPO = Path(__file__).resolve().parents[2]
 KILLS = {0: 7, 1: 7, 2: 6}
 STEPS, PERSONS, BATCH = 24, 24, 8
 """24 persons a half, 4 of each half a step: 6 steps an epoch, 4 epochs."""
@@ -58,11 +59,12 @@ torch.distributed.destroy_process_group()
 """
 
 
-def make_config(folder: Path, sets: tuple[str, str], seed: int, fields: dict[str, Any], kills: list[dict[str, Any]]) -> TrainAnnotatorConfig:
+def make_config(folder: Path, sets: tuple[str, str], seed: int, fields: dict[str, Any], kills: list[dict]) -> TrainAnnotatorConfig:
     """A run of 24 steps whose trace, plan and cache are in `folder`."""
     (folder / "trace").mkdir(parents=True)
     (folder / "trace/plan.json").write_text(json.dumps({"run": str(folder / "run"), "kills": kills}))
-    loading = {"mocap": [{"url": sets[0]}], "itw": [{"url": sets[1]}], "batch_size": BATCH, "seed": seed, "cache_dir": str(folder / "cache")}
+    mocap, itw = ([{"url": url}] for url in sets)
+    loading = {"mocap": mocap, "itw": itw, "batch_size": BATCH, "seed": seed, "cache_dir": str(folder / "cache")}
     runtime = {"num_workers": 2, "checkpoint_every_steps": CHECKPOINT_EVERY, "log_every_steps": LOG_EVERY, "max_failures": 50}
     values = {"out": str(folder / "run"), "loading": loading, "seed": seed, "max_steps": STEPS, "precision": "fp32", "device": "cpu"}
     return TrainAnnotatorConfig.model_validate(values | runtime | fields)
@@ -164,7 +166,8 @@ def main() -> int:
         )
         ray.init(
             address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-            object_store_memory=150 << 20, runtime_env={"worker_process_setup_hook": install},
+            object_store_memory=150 << 20,
+            runtime_env={"worker_process_setup_hook": install, "env_vars": {"PYTHONPATH": str(REPO)}},
         )  # fmt: skip
         rows = []
         for seed in args.seeds:

@@ -58,7 +58,8 @@ def write_set(
     for i, person in enumerate(persons):
         coarse = rng.integers(0, 256, (10, 8, 3), dtype=np.uint8)
         image = cv2.imencode(".jpg", cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC))[1].tobytes()
-        sample = Sample(key=f"{dataset}-{i}", dataset=dataset, image_path=f"{i}.jpg", width=WIDTH, height=HEIGHT, instances=(person,) * instances)
+        shown = (person,) * instances
+        sample = Sample(key=f"{dataset}-{i}", dataset=dataset, image_path=f"{i}.jpg", width=WIDTH, height=HEIGHT, instances=shown)
         samples.append((sample, image, "jpg"))
     tar, index = write_shard(samples)
     store = Store(url)
