@@ -25,10 +25,10 @@ _SURFACE_VERTICES = {
 """SMPL vertex of each of Pose2Pose's joints that SMPL has no joint for (Pose2Pose's choice, not smplx's)."""
 
 
-def smpl_regressors(j_regressor_24V: np.ndarray, h36m_file: str | None) -> dict[str, np.ndarray]:
+def smpl_regressors(j_regressor_24V: np.ndarray, template_V3: np.ndarray, h36m_file: str | None) -> dict[str, np.ndarray]:
     """Regressors (J, V) by skeleton for a body in SMPL's vertex order; without `h36m_file` there is no 'h36m17'.
 
-    Only 'smpl24' exists for a body that does not have SMPL's 6890 vertices.
+    `template_V3` is the rest mesh, the left of the body at +x. Only 'smpl24' exists for a body that does not have SMPL's 6890 vertices.
     """
     regressors = {"smpl24": j_regressor_24V}
     count = j_regressor_24V.shape[1]
@@ -40,11 +40,12 @@ def smpl_regressors(j_regressor_24V: np.ndarray, h36m_file: str | None) -> dict[
         for skeleton in (POSE2POSE33, COCO17):
             regressors[skeleton.name] = np.stack([rows[joint] for joint in skeleton.joints])
     if h36m_file is not None:
-        regressors[H36M17.name] = _read_h36m(h36m_file, count)
+        regressors[H36M17.name] = _read_h36m(h36m_file, template_V3)
     return regressors
 
 
-def _read_h36m(path: str, vertices: int) -> np.ndarray:
+def _read_h36m(path: str, template_V3: np.ndarray) -> np.ndarray:
+    vertices = len(template_V3)
     if not Path(path).is_file():
         raise MissingInput(f"h36m_regressor {path}: no such file; expected J_regressor_h36m_correct.npy, (17, {vertices})")
     try:
@@ -56,4 +57,9 @@ def _read_h36m(path: str, vertices: int) -> np.ndarray:
     sums = matrix.sum(1)
     if np.abs(sums - 1).max() > 0.05:
         raise ConfigError(f"h36m_regressor {path}: rows must sum to 1, found sums from {sums.min():.3f} to {sums.max():.3f}")
+    if (matrix @ template_V3)[H36M17.index("R_Hip"), 0] > 0:
+        raise ConfigError(
+            f"h36m_regressor {path}: its row {H36M17.index('R_Hip')} lies on the body's left; expected H36M's order, right leg first: "
+            "J_regressor_h36m_correct.npy, not SPIN's J_regressor_h36m.npy"
+        )
     return matrix.astype(np.float32)

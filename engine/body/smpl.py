@@ -176,7 +176,7 @@ def _smpl_arrays(config: BodyConfig, gender: str) -> BodyArrays:
         weights=layer.lbs_weights.numpy(),
         f=layer.faces_tensor.numpy(),
         kintree_table=raw.kintree_table,
-        regressors=smpl_regressors(j_regressor, config.h36m_regressor) | raw.regressors,
+        regressors=smpl_regressors(j_regressor, layer.v_template.numpy(), config.h36m_regressor) | raw.regressors,
     )
 
 

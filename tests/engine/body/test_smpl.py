@@ -199,6 +199,21 @@ def test_missing_h36m_regressor_is_named_when_needed(tmp_path: Path, schema_file
         load_body(config.model_copy(update={"h36m_regressor": str(tmp_path / "small.npy")}))
 
 
+def test_h36m_regressor_with_the_left_leg_first_is_refused(tmp_path: Path, schema_file: dict) -> None:
+    """SPIN's file has another order of rows than the protocol's; its numbers would be wrong by mirrored legs, silently."""
+    config = smpl_files(tmp_path, schema_file, suffix=".npz")
+    x = np.asarray(schema_file["v_template"])[:, 0]
+    rows = np.zeros((17, len(x)))
+    rows[:, 0] = 1
+    for row, vertex in ((1, x.argmax()), (4, x.argmin())):
+        rows[row] = np.eye(len(x))[vertex]
+    np.save(tmp_path / "spin.npy", rows)
+    with pytest.raises(ConfigError, match="lies on the body's left"):
+        load_body(config.model_copy(update={"h36m_regressor": str(tmp_path / "spin.npy")}))
+    np.save(tmp_path / "h36m.npy", rows[[0, 4, 2, 3, 1, *range(5, 17)]])
+    assert "h36m17" in load_body(config.model_copy(update={"h36m_regressor": str(tmp_path / "h36m.npy")})).skeletons
+
+
 def test_pickle_that_wants_code_is_refused_and_not_run(tmp_path: Path) -> None:
     (tmp_path / "smpl").mkdir()
     marker = tmp_path / "ran"
