@@ -59,10 +59,12 @@ torch.distributed.destroy_process_group()
 """
 
 
-def make_config(folder: Path, sets: tuple[str, str], seed: int, fields: dict[str, Any], kills: list[dict]) -> TrainAnnotatorConfig:
+def make_config(
+    folder: Path, sets: tuple[str, str], seed: int, fields: dict[str, Any], kills: list[dict[str, Any]], pause_s: float = 0
+) -> TrainAnnotatorConfig:
     """A run of 24 steps whose trace, plan and cache are in `folder`."""
     (folder / "trace").mkdir(parents=True)
-    (folder / "trace/plan.json").write_text(json.dumps({"run": str(folder / "run"), "kills": kills}))
+    (folder / "trace/plan.json").write_text(json.dumps({"run": str(folder / "run"), "kills": kills, "pause_s": pause_s}))
     mocap, itw = ([{"url": url}] for url in sets)
     loading = {"mocap": mocap, "itw": itw, "batch_size": BATCH, "seed": seed, "cache_dir": str(folder / "cache")}
     runtime = {"num_workers": 2, "checkpoint_every_steps": CHECKPOINT_EVERY, "log_every_steps": LOG_EVERY, "max_failures": 50}
@@ -89,11 +91,11 @@ def lineage(trace: list[dict[str, Any]]) -> dict[tuple[int, int], list[str]]:
     return {(line["step"], line["rank"]): line["ids"] for line in trace}
 
 
-def lost_and_repeated(steps: dict[tuple[int, int], list[str]], everybody: set[str], steps_per_epoch: int) -> tuple[int, int]:
+def lost_and_repeated(steps: dict[tuple[int, int], list[str]], everybody: set[str], per_epoch: int, total: int) -> tuple[int, int]:
     """Over all epochs: persons that never came, and times that one came too often."""
     lost = repeated = 0
-    for epoch in range(STEPS // steps_per_epoch):
-        seen = Counter(name for (step, _), ids in steps.items() if step // steps_per_epoch == epoch for name in ids)
+    for epoch in range(total // per_epoch):
+        seen = Counter(name for (step, _), ids in steps.items() if step // per_epoch == epoch for name in ids)
         lost += len(everybody - seen.keys())
         repeated += sum(count - 1 for count in seen.values())
     return lost, repeated
@@ -124,7 +126,7 @@ def run_seed(root: Path, sets: tuple[str, str], seed: int, kills: int) -> dict[s
     traces = [read_trace(path) for path in (root / f"calm-{seed}/trace", folder)]
     steps = [lineage(trace) for trace in traces]
     everybody = {f"{name}/{name}-{i}/{i}" for name in ("studio", "wild") for i in range(PERSONS)}
-    lost, repeated = lost_and_repeated(steps[1], everybody, 2 * PERSONS // BATCH)
+    lost, repeated = lost_and_repeated(steps[1], everybody, 2 * PERSONS // BATCH, STEPS)
     done = [json.loads((folder / f"kill-{n}.json").read_text()) for n in range(kills) if (folder / f"kill-{n}.json").exists()]
     return {
         "seed": seed,
