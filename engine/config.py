@@ -37,7 +37,7 @@ C = TypeVar("C", bound=Config)
 def load_config(config_type: type[C], argv: list[str], prog: str = "job") -> C:
     """Config from `[--config FILE.yaml] [--a.b=value ...]`; later wins. ConfigError names key, expectation and finding."""
     path, overrides = _split_config_path(argv)
-    values = read_yaml(path) if path else {}
+    values = read_config(path) if path else {}
     try:
         source = CliSettingsSource(
             config_type,
@@ -61,6 +61,20 @@ def validate(config_type: type[C], values: dict[str, Any], where: str) -> C:
     except ValidationError as error:
         lines = [_explain(e, config_type) for e in error.errors(include_url=False)]
         raise ConfigError(f"{config_type.__name__} from {where}: " + "; ".join(lines)) from None
+
+
+def read_config(url: str) -> dict[str, Any]:
+    """Mapping of a YAML file, laid over that of the file its `extends` names, relative to it. ConfigError where files extend in a circle."""
+    values, seen = read_yaml(url), [url]
+    while (base := values.pop("extends", None)) is not None:
+        if not isinstance(base, str):
+            raise ConfigError(f"config file {seen[-1]}: extends: expected the name of a YAML file, found {base!r}")
+        url = base if "://" in base or base.startswith("/") else seen[-1].rpartition("/")[0] + "/" + base if "/" in seen[-1] else base
+        if url in seen:
+            raise ConfigError(f"config file {seen[0]}: extends itself, through {' -> '.join([*seen, url])}")
+        seen.append(url)
+        values = merge(read_yaml(url), values)
+    return values
 
 
 def read_yaml(url: str) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class StudyConfig(Config):
 
     out: str = Field(description="URL of the study's folder")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="of network start, sample order and augmentation")
+    all_seeds: bool = Field(default=False, description="run every table with every seed, whatever it says itself")
     base: dict[str, Any] = Field(description="training settings of every network")
     base_f: dict[str, Any] = Field(default_factory=dict, description="laid over `base` for annotators")
     base_g: dict[str, Any] = Field(default_factory=dict, description="laid over `base` for estimators")
@@ -88,6 +89,10 @@ class StudyConfig(Config):
         if name is not None and name not in getattr(self, group):
             raise ValueError(f"{where}: there is no {name!r} in {group}; there are {', '.join(getattr(self, group)) or 'none'}")
 
+    def seeds_of(self, table: TableConfig) -> tuple[int, ...]:
+        """The seeds a table's rows are run with."""
+        return self.seeds if self.all_seeds else self.seeds[: table.seeds]
+
     def annotator_of(self, row: RowConfig) -> str:
         """The f a row's pseudo-GT error is of."""
         return row.f if row.f is not None else self.estimators[row.g].f
@@ -108,7 +113,7 @@ def plan_cells(study: StudyConfig) -> dict[Cell, tuple[Cell, ...]]:
     """Every cell the tables need with the cells it waits for, in the order to run them: table by table, seed by seed."""
     plan: dict[Cell, tuple[Cell, ...]] = {}
     for table in study.tables:
-        for seed in study.seeds[: table.seeds]:
+        for seed in study.seeds_of(table):
             for row in table.rows:
                 _add(study, Cell(kind="f", name=study.annotator_of(row), seed=seed), plan)
                 if row.g is not None:

@@ -57,7 +57,8 @@ def write_tables(study: StudyConfig, result: StudyResult) -> None:
     for name, data in files.items():
         if store.exists(name):
             store.delete(name)
-        store.create(name, data)
+        if data:
+            store.create(name, data)
 
 
 def markdown(result: StudyResult) -> str:
@@ -104,7 +105,7 @@ def difference(mine: dict[int, Errors], reference: dict[int, Errors], name: str 
 
 
 def _row(study: StudyConfig, table: TableConfig, row: RowConfig) -> RowResult:
-    f_name, seeds = study.annotator_of(row), study.seeds[: table.seeds]
+    f_name, seeds = study.annotator_of(row), study.seeds_of(table)
     of_f = {seed: r for seed in seeds if (r := results_of(study, Cell(kind="f", name=f_name, seed=seed))) is not None}
     of_g = {seed: r for seed in seeds if row.g and (r := results_of(study, Cell(kind="g", name=row.g, seed=seed))) is not None}
     return RowResult(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field
 
-from engine.config import Config, load_config, run_job
+from engine.config import Config, load_config, read_config, run_job
 from engine.errors import ConfigError, EngineError, MissingInput
 
 
@@ -79,3 +81,13 @@ def test_job_errors_are_one_line_and_exit_code_2(capsys) -> None:
         run_job(Job, fails, ["--out=x"])
     assert exit_info.value.code == 2
     assert capsys.readouterr().err.strip().endswith("EngineError: the thing is broken")
+
+
+def test_a_file_may_extend_another(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("a: {b: 1, c: [1, 2]}\nd: 1\n")
+    (tmp_path / "over").mkdir()
+    (tmp_path / "over" / "mine.yaml").write_text("extends: ../base.yaml\na: {c: [3]}\ne: 2\n")
+    assert read_config(str(tmp_path / "over" / "mine.yaml")) == {"a": {"b": 1, "c": [3]}, "d": 1, "e": 2}
+    (tmp_path / "base.yaml").write_text("extends: base.yaml\n")
+    with pytest.raises(ConfigError, match="extends itself"):
+        read_config(str(tmp_path / "base.yaml"))

@@ -37,6 +37,11 @@ def test_cells_come_once_after_what_they_need() -> None:
     assert plan[Cell(kind="g", name="g", seed=4)] == (Cell(kind="f", name="full", seed=4),)
 
 
+def test_every_table_may_be_run_with_every_seed() -> None:
+    few, all_seeds = (plan_cells(make_study(all_seeds=value)) for value in (False, True))
+    assert set(all_seeds) - set(few) == {Cell(kind="f", name="from_big", seed=4)}
+
+
 def test_settings_are_base_then_role_then_change_then_seed() -> None:
     study = make_study()
     f = training_config(study, Cell(kind="f", name="bare", seed=4))
