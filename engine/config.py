@@ -64,7 +64,7 @@ def validate(config_type: type[C], values: dict[str, Any], where: str) -> C:
 
 
 def read_config(url: str) -> dict[str, Any]:
-    """Mapping of a YAML file, laid over that of the file its `extends` names, relative to it. ConfigError where files extend in a circle."""
+    """Mapping of a YAML file, laid over that of the file its `extends` names, relative to it. ConfigError where files run in a circle."""
     values, seen = read_yaml(url), [url]
     while (base := values.pop("extends", None)) is not None:
         if not isinstance(base, str):

@@ -27,7 +27,7 @@ JOBS: dict[str, type[Config]] = {
     "train_estimator": TrainEstimatorConfig,
     "evaluate": EvaluateConfig,
 }
-STAGES = {"train_f": "train_annotator", "train_g": "train_estimator"}
+STAGES = {"train_f": "train_annotator", "train_g": "train_estimator", "train_g_hmr": "train_estimator"}
 
 
 @pytest.fixture(scope="module")

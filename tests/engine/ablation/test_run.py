@@ -36,5 +36,5 @@ def test_failed_networks_are_named_with_their_reason(tmp_path: Path, ray_cluster
 
 def test_a_wrong_key_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     study = make_study(out=str(tmp_path / "s"), estimators={"g": {"f": "full", "change": {"lr": 1}}})
-    with pytest.raises(ConfigError, match="g/g/seed3.*unknown key 'lr'"):
+    with pytest.raises(ConfigError, match=r"g/g/seed3.*unknown key 'lr'"):
         run_study(study)
