@@ -1,7 +1,8 @@
 """Sample and Instance: one image with all its annotated persons, as every loader makes them and every shard holds them.
 
-Frames and units. Pixels: x right, y down, origin at the centre of the top-left pixel, in the image *as stored in the
-shard* (EXIF orientation settled). Camera frame: x right, y down, z forward, metres. SMPL poses are axis-angle radians.
+Frames and units. Pixels: x right, y down, origin at the centre of the top-left pixel, in the photograph *as settled at ingest*
+(EXIF orientation applied or dropped). A shard stores the whole photograph, or the `Window` of it that its sample names; boxes, joints and
+cameras are in the photograph's pixels in both cases. Camera frame: x right, y down, z forward, metres. SMPL poses are axis-angle radians.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.records import Record
+from schemas.records import Record, canonical_json
 from schemas.skeletons import SKELETONS
 
 Vec2 = tuple[float, float]
@@ -19,8 +20,34 @@ Supervision = Literal["mocap", "itw2d", "itw3d"]
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]{1,200}$", description="unique in the shard set; safe as a file name")]
 
 
+class Window(Record):
+    """The part of a photograph that a shard stores: `width` x `height` of its pixels from pixel (left, top) on, resized or not.
+
+    The centre of stored pixel (u, v) lies at photograph pixel (left + (u + 0.5) * width / stored_width - 0.5, and so for v): `step` and
+    `origin` below. All fields are whole numbers, so nothing is lost on the way there and back.
+    """
+
+    left: int = Field(ge=0)
+    top: int = Field(ge=0)
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    stored_width: int = Field(gt=0)
+    stored_height: int = Field(gt=0)
+
+    @property
+    def step(self) -> Vec2:
+        """Photograph pixels from one stored pixel to the next, in x and y."""
+        return self.width / self.stored_width, self.height / self.stored_height
+
+    @property
+    def origin(self) -> Vec2:
+        """The centre of the first stored pixel, in photograph pixels."""
+        step_x, step_y = self.step
+        return self.left + 0.5 * (step_x - 1), self.top + 0.5 * (step_y - 1)
+
+
 class Camera(Record):
-    """Pinhole camera of the stored image, pixels."""
+    """Pinhole camera of the photograph, pixels."""
 
     focal: Vec2
     princpt: Vec2
@@ -66,7 +93,7 @@ class Instance(Record):
 
 
 class Sample(Record):
-    """One image's annotation; the image's bytes travel beside it."""
+    """One image's annotation; the image's bytes travel beside it. `width` and `height` are the photograph's."""
 
     key: Key
     dataset: str
@@ -76,3 +103,21 @@ class Sample(Record):
     height: int = Field(gt=0)
     exif_orientation: int = Field(default=1, ge=1, le=8, description="the turn applied to the raw pixels at ingest; 1 is none")
     instances: tuple[Instance, ...]
+    window: Window | None = None
+    """The part of the photograph that is stored; None: all of it, pixel for pixel."""
+
+    @property
+    def stored_wh(self) -> tuple[int, int]:
+        """Width and height of the image in the shard, pixels."""
+        return (self.width, self.height) if self.window is None else (self.window.stored_width, self.window.stored_height)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; a whole photograph says nothing of a window, so that its shard has the bytes it always had."""
+        return canonical_json(self.model_dump(mode="json", exclude={"window"} if self.window is None else None))
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Sample:
+        w = self.window
+        if w is not None and (w.left + w.width > self.width or w.top + w.height > self.height):
+            raise ValueError(f"sample {self.key}: window {w} leaves the photograph of {self.width}x{self.height} px")
+        return self

@@ -23,6 +23,7 @@ from engine.datasets.base import DatasetConfig, RawDataset, RawItem, SkippedInst
 from engine.datasets.registry import open_dataset
 from engine.errors import AlreadyExists, CommitConflict, MissingInput, RawDataError, SampleRejected
 from engine.shards.images import ImageConfig, settle
+from engine.shards.person_crops import Crop, PersonCropConfig, person_crops
 from engine.shards.reader import MANIFEST, open_shard_set
 from engine.shards.writer import write_shard
 from engine.storage import Store, join
@@ -36,8 +37,11 @@ class IngestConfig(Config):
 
     dataset: DatasetConfig = Field(description="the raw dataset")
     out: str = Field(description="URL of the shard set's folder")
-    samples_per_shard: int = Field(512, ge=1, description="images a shard; the unit of work and of retry of annotation")
+    samples_per_shard: int = Field(512, ge=1, description="images of the raw dataset a shard; the unit of work and of retry of annotation")
     images: ImageConfig = Field(ImageConfig(), description="which images are accepted")
+    person_crops: PersonCropConfig | None = Field(
+        None, description="null: photographs are stored whole, byte for byte. Else a sample is one person's crop of a photograph"
+    )
     workers: int = Field(2, ge=1, description="threads that check images; changes no byte of the result")
 
 
@@ -58,7 +62,9 @@ class _Settled:
 
     item: RawItem
     file_bytes: int | None
-    outcome: tuple[Sample, bytes, str] | QuarantineRow
+    samples: tuple[Crop, ...]
+    """What goes into the shard: the photograph, or a crop for each person."""
+    quarantine: tuple[QuarantineRow, ...] = ()
 
 
 def ingest(config: IngestConfig, say: Callable[[str], None] = lambda line: None) -> ShardSetManifest:
@@ -74,14 +80,14 @@ def ingest(config: IngestConfig, say: Callable[[str], None] = lambda line: None)
     if store.exists(MANIFEST):
         return _existing(config.out, config_digest)
 
-    ledger, entries = _Ledger(), []
+    ledger, entries, stored = _Ledger(), [], "images" if config.person_crops is None else "crops"
     with ThreadPoolExecutor(config.workers) as pool:
-        settle_item = partial(_settle, dataset.name, config.images)
+        settle_item = partial(_settle, dataset.name, config)
         for number, items in enumerate(_chunks(dataset, config.samples_per_shard, ledger)):
             entry = _write(store, number, list(pool.map(settle_item, items)), ledger)
             if entry:
                 entries.append(entry)
-                say(f"shard {number:06d}: {entry.samples} images, {entry.instances} persons, {entry.size_bytes / 1e6:.1f} MB")
+                say(f"shard {number:06d}: {entry.samples} {stored}, {entry.instances} persons, {entry.size_bytes / 1e6:.1f} MB")
     quarantined: Counter[str] = Counter()
     for row in ledger.quarantine:
         quarantined[row.reason] += row.instances
@@ -122,6 +128,8 @@ def _config_digest(config: IngestConfig, dataset: RawDataset, annotations: dict[
         "images": config.images.model_dump(mode="json"),
         "annotations": annotations,
     }
+    if config.person_crops is not None:
+        settings["person_crops"] = config.person_crops.model_dump(mode="json")
     return sha256_hex(canonical_json(settings))
 
 
@@ -157,25 +165,24 @@ def _chunks(dataset: RawDataset, size: int, ledger: _Ledger) -> Iterator[list[Ra
         yield chunk
 
 
-def _settle(dataset: str, config: ImageConfig, item: RawItem) -> _Settled:
+def _settle(dataset: str, config: IngestConfig, item: RawItem) -> _Settled:
     """One image read, checked and paired with its annotation. Everything wrong with it is its own quarantine."""
     size: int | None = None
     try:
         try:
             size = item.image_file.stat().st_size
-            if size > config.max_bytes:
-                raise SampleRejected("image_too_large", f"{size} bytes, at most {config.max_bytes} allowed")
+            if size > config.images.max_bytes:
+                raise SampleRejected("image_too_large", f"{size} bytes, at most {config.images.max_bytes} allowed")
             data = item.image_file.read_bytes()
         except OSError as error:
             reason = "image_missing" if isinstance(error, FileNotFoundError) else "image_unreadable"
             raise SampleRejected(reason, error.strerror or str(error)) from None
         annotated = None if item.width is None or item.height is None else (item.width, item.height)
-        image = settle(data, annotated, config)
+        image = settle(data, annotated, config.images)
     except SampleRejected as error:
         message = f"{item.image_path}: {error}"
-        return _Settled(
-            item, size, QuarantineRow(dataset=dataset, key=item.key, reason=error.reason, message=message, instances=len(item.instances))
-        )
+        row = QuarantineRow(dataset=dataset, key=item.key, reason=error.reason, message=message, instances=len(item.instances))
+        return _Settled(item, size, (), (row,))
     sample = Sample(
         key=item.key,
         dataset=dataset,
@@ -185,7 +192,10 @@ def _settle(dataset: str, config: ImageConfig, item: RawItem) -> _Settled:
         exif_orientation=image.exif_orientation,
         instances=item.instances,
     )
-    return _Settled(item, size, (sample, image.data, image.extension))
+    if config.person_crops is None:
+        return _Settled(item, size, ((sample, image.data, image.extension),))
+    cropped = person_crops(sample, image.data, config.person_crops)
+    return _Settled(item, size, cropped.crops, cropped.quarantine)
 
 
 def _write(store: Store, number: int, settled: list[_Settled], ledger: _Ledger) -> ShardEntry | None:
@@ -193,10 +203,8 @@ def _write(store: Store, number: int, settled: list[_Settled], ledger: _Ledger) 
     samples = []
     for image in settled:
         ledger.images.update(canonical_json([image.item.image_path, image.file_bytes]))
-        if isinstance(image.outcome, QuarantineRow):
-            ledger.quarantine.append(image.outcome)
-        else:
-            samples.append(image.outcome)
+        ledger.quarantine.extend(image.quarantine)
+        samples.extend(image.samples)
     if not samples:
         return None
     tar, index = write_shard(samples)
