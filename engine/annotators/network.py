@@ -10,6 +10,8 @@ import torch
 
 from engine.annotators.base import AnnotatorIdentity, Prediction, no_latent
 from engine.body.smpl import Body
+from engine.errors import CheckpointMismatch
+from engine.models.estimator import Estimator
 from engine.models.registry import network_name
 from engine.training.checkpoint import LoadedNetwork, load_network, open_checkpoint
 from schemas.crops import CropSpec
@@ -30,7 +32,13 @@ class NetworkAnnotator:
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(load_network(url, device), device)
+        network = load_network(url, device)
+        if not isinstance(network.model, Estimator):
+            raise CheckpointMismatch(
+                f"checkpoint {url}: holds a {network_name(network.manifest.model)!r} network, which gives no body; "
+                "expected a run of jobs/train_annotator.py or jobs/train_estimator.py"
+            )
+        return cls(network, device)
 
     @property
     def digest(self) -> str:

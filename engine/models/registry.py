@@ -42,4 +42,5 @@ def describe_terms(values: dict[str, Any]) -> dict[str, str]:
     """Each loss term of a network's dumped config, with what it compares."""
     losses = config_type(values).model_fields["losses"].annotation
     fields = losses.model_fields if isinstance(losses, type) else {}
-    return {term: (fields[term].description or "") if term in fields else "" for term in NETWORKS[network_name(values)][1].terms}
+    told = {name: field.description or "" for name, field in fields.items()}
+    return {term: told.get(term, "told, not trained on") for term in NETWORKS[network_name(values)][1].terms}

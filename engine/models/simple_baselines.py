@@ -53,10 +53,11 @@ class SimpleBaselinesConfig(NetworkConfig):
 class SimpleBaselines(Network):
     """uint8 RGB crops -> heat maps (B, J, H, W), float32. H and W are the crop's by output_stride / 2^deconv_layers.
 
-    Under autocast the deconvolutions run in low precision with the backbone; the loss is float32.
+    Under autocast the deconvolutions run in low precision with the backbone; the loss is float32. `pck` is told beside the
+    loss and weighs nothing.
     """
 
-    terms = ("heatmap",)
+    terms = ("heatmap", "pck")
     config: SimpleBaselinesConfig
 
     def __init__(self, config: SimpleBaselinesConfig, body: Body, prior: PosePrior | None = None) -> None:
@@ -85,10 +86,12 @@ class SimpleBaselines(Network):
         with torch.autocast(output.device.type, enabled=False):
             truth_BJHW = gaussian_heatmaps(xy_BJ2, output.shape[2:], self.config.sigma)
             error_BJ = (output.float() - truth_BJHW).square().mean(dim=(2, 3))
-        return {"heatmap": 0.5 * (error_BJ * visible_BJ).mean()}
+            with torch.no_grad():
+                correct_J, seen_J = self.pck(output, batch)
+        return {"heatmap": 0.5 * (error_BJ * visible_BJ).mean(), "pck": correct_J.sum() / seen_J.sum().clamp(min=1)}
 
     def loss_weights(self) -> dict[str, float]:
-        return {"heatmap": self.config.losses.heatmap}
+        return {"heatmap": self.config.losses.heatmap, "pck": 0.0}
 
     def targets(self, batch: Batch, hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Positions (B, J, 2) in pixels of a heat map of `hw`, and which joints have one and lie in the crop (B, J)."""

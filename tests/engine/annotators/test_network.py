@@ -15,8 +15,9 @@ from engine.annotators.network import NetworkAnnotator, read_identity
 from engine.annotators.registry import resolve_annotator
 from engine.body.pose_prior import PriorConfig, load_prior
 from engine.body.smpl import BodyConfig, load_body
-from engine.errors import MissingInput
+from engine.errors import CheckpointMismatch, MissingInput
 from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
+from engine.models.simple_baselines import SimpleBaselines, SimpleBaselinesConfig
 from engine.storage import Store
 from engine.training.checkpoint import commit, part, serialise
 from schemas.crops import CropSpec
@@ -76,3 +77,15 @@ def test_the_identity_is_read_without_the_network_and_stays_at_its_checkpoint(tm
 def test_a_place_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match="nothing/here"):
         read_identity(str(tmp_path / "nothing" / "here"))
+
+
+def test_a_2d_pose_network_is_no_annotator(tmp_path: Path) -> None:
+    body = load_body(BodyConfig())
+    config = SimpleBaselinesConfig(backbone="resnet18", width=0.25, input_hw=(128, 96), deconv_channels=8)
+    commit(
+        Store(str(tmp_path)), {"model.pt": serialise(SimpleBaselines(config, body).state_dict())}, keep=1, role="pose2d", step=1, epoch=0,
+        total_steps=1, samples_consumed=4, model=config.model_dump(mode="json"), body=part(body, BodyConfig()), prior=None, config={},
+        config_digest="0" * 64, training_sets={"people": "0" * 64},
+    )  # fmt: skip
+    with pytest.raises(CheckpointMismatch, match="'simple_baselines' network, which gives no body"):
+        NetworkAnnotator.from_checkpoint(str(tmp_path), "cpu")

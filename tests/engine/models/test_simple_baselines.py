@@ -93,6 +93,8 @@ def test_loss_is_the_mean_over_joints_written_out(make: Make) -> None:
     terms = network.loss_terms(maps, batch)
     assert terms["heatmap"].item() == pytest.approx(total / (3 * 17), rel=1e-5)
     assert network.total_loss(terms) == terms["heatmap"]
+    correct, seen = network.pck(maps, batch)
+    assert terms["pck"] == correct.sum() / seen.sum()
     assert make(losses={"heatmap": 10.0}).total_loss(terms).item() == pytest.approx(10 * total / (3 * 17), rel=1e-5)
 
 
