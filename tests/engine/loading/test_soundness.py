@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import RawDataError
@@ -12,6 +12,7 @@ from engine.loading.soundness import SourceWatch, withdraw_nonfinite, withdraw_t
 FLOATS = [name for name in INSTANCE.names if INSTANCE[name].base.kind == "f"]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(FLOATS), st.integers(0, 3), st.integers(0, 98), st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_a_record_with_a_number_that_is_none_is_emptied_and_named(field: str, position: int, offset: int, bad: float) -> None:
     rows = np.ones(4, dtype=INSTANCE)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
@@ -22,6 +22,7 @@ def _config(batch_size: int, halves: int, **fields: object) -> TrainAnnotatorCon
     return TrainAnnotatorConfig.model_validate({"out": "x", "loading": loading} | fields)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 6), st.integers(1, 8), st.sampled_from([1, 2]), st.integers(2, 40))
 def test_micro_batches_are_equal_keep_to_the_limit_and_hold_both_halves(world_size: int, per_half: int, halves: int, limit: int) -> None:
     share = per_half * halves
