@@ -10,7 +10,6 @@ Shapes: B local batch, H x W crop, J = 33 joints.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,12 +23,10 @@ from engine.config import Config
 from engine.errors import ConfigError, ReleaseError, SampleRejected
 from engine.loading.augmentation import AugmentConfig, draw
 from engine.loading.counter_rng import stable_key
-from engine.loading.crops import apply_gain, crop_affines, warp
-from engine.loading.decode import Decoder
-from engine.loading.image_cache import ImageCache
+from engine.loading.crops import crop_affines
+from engine.loading.cutter import Cutter
 from engine.loading.instances import INSTANCE, mask_out
 from engine.loading.order import HalfOrder, apply_shares, half_order, half_sizes, instances_per_half, rank_part, steps_per_epoch
-from engine.loading.persons import size_problem
 from engine.loading.soundness import SourceWatch, withdraw_targets
 from engine.loading.sources import Source, SourceConfig
 from engine.loading.targets import build_targets, fit_joints
@@ -85,8 +82,7 @@ class BatchStream:
         self.steps_per_epoch = steps_per_epoch(sizes, config.batch_size)
         self._rejected: dict[str, str] = {}
         self._watches = [SourceWatch(f"{s.dataset} ({s.config.url})", s.instances // world_size) for s in self._sources]
-        self._images = ImageCache(config.decoded_cache_mib << 20)
-        self._local = threading.local()
+        self._cutter = Cutter(self._sources, crop, config.augment, config.decoded_cache_mib << 20)
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="loading")
 
     @property
@@ -208,41 +204,12 @@ class BatchStream:
 
     def _crop(self, members: Members, rows_B: np.ndarray, affine_B23: np.ndarray, gains_B3: np.ndarray | None) -> np.ndarray:
         """Crops (B, H, W, 3) uint8; persons of images that cannot be used stay black and lose their masks."""
-        crops_BHW3 = np.zeros((len(rows_B), *self.crop.hw, 3), dtype=np.uint8)
-        for (source, sample), image in self._decoded(list(members)):
-            places = [place for place, _ in members[source, sample]]
-            problem = image if isinstance(image, SampleRejected) else size_problem(*rows_B["image_wh"][places[0]].tolist(), image)
-            if problem is not None:
-                self._reject(self._sources[source], sample, problem)
-                mask_out(rows_B, places)
-                continue
-            for place in places:
-                if rows_B["usable"][place]:
-                    warp(image, affine_B23[place], self.crop.hw, out=crops_BHW3[place])
-                    if gains_B3 is not None:
-                        apply_gain(crops_BHW3[place], gains_B3[place])
+        places = {key: [place for place, _ in found] for key, found in members.items()}
+        crops_BHW3, rejected = self._cutter.crops(places, rows_B, affine_B23, gains_B3)
+        for (source, sample), problem in rejected.items():
+            self._reject(self._sources[source], sample, problem)
+            mask_out(rows_B, places[source, sample])
         return crops_BHW3
-
-    def _decoded(self, samples: list[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], np.ndarray | SampleRejected]]:
-        """Every sample with its pixels, valid until the next one is asked for."""
-        missing = []
-        for key in samples:
-            if (image := self._images.get(key)) is None:
-                missing.append(key)
-            else:
-                yield key, image
-        decoder = self._decoder()
-        for start in range(0, len(missing), decoder.max_batch):
-            chunk = missing[start : start + decoder.max_batch]
-            for key, image in zip(chunk, decoder.decode([self._sources[s].image(n) for s, n in chunk], copy=False), strict=True):
-                if not isinstance(image, SampleRejected):
-                    self._images.put(key, image)
-                yield key, image
-
-    def _decoder(self) -> Decoder:
-        if not hasattr(self._local, "decoder"):
-            self._local.decoder = Decoder(threads=1)
-        return self._local.decoder
 
     def _watch(self, members: Members, rows_B: np.ndarray, ids: list[str]) -> None:
         """Stop at a source none of whose persons can be used."""

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from engine.loading.augmentation import Augmentation
+from engine.loading.augmentation import Augmentation, AugmentConfig
+from schemas.sample import Window
 
 cv2.setNumThreads(1)  # parallelism is ours, one crop a thread; OpenCV's own pool would fight with it and with torch's
 
@@ -48,13 +49,47 @@ def warp(image: np.ndarray, affine_23: np.ndarray, crop_hw: tuple[int, int], out
     return cv2.warpAffine(image, affine_23, (W, H), dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0))
 
 
-def apply_gain(crop: np.ndarray, gain_3: np.ndarray) -> None:
-    """Multiply the channels of a crop (H, W, 3) uint8 in place, clipped to 0..255."""
-    table = np.clip(np.arange(256)[:, None] * gain_3 + 0.5, 0, 255).astype(np.uint8)
-    cv2.LUT(crop, table[None], dst=crop)
+def apply_gain(crop_HW3: np.ndarray, gain_3: np.ndarray) -> None:
+    """Multiply the channels of a crop (H, W, 3) uint8 in place, clipped to 0..255. Gains count in steps of 1/1024."""
+    matrix_34 = np.zeros((3, 4))
+    matrix_34[[0, 1, 2], [0, 1, 2]] = gain_3
+    cv2.transform(crop_HW3, matrix_34, dst=crop_HW3)
 
 
 def apply_affine(affine_B23: np.ndarray, points_BJ2: np.ndarray) -> np.ndarray:
     """Points (B, J, 2) carried by each instance's affine, same dtype as the points."""
     affine_B23 = affine_B23.astype(points_BJ2.dtype)
     return points_BJ2 @ affine_B23[:, :, :2].transpose(0, 2, 1) + affine_B23[:, None, :, 2]
+
+
+def onto_stored(affine_K23: np.ndarray, window: Window | None) -> np.ndarray:
+    """(K, 2, 3) stored px -> crop px, of affines photograph px -> crop px, for a photograph of which the window is stored."""
+    if window is None:
+        return affine_K23
+    stored_K23 = affine_K23 * np.array([*window.step, 1.0])
+    stored_K23[:, :, 2] += affine_K23[:, :, :2] @ np.array(window.origin)
+    return stored_K23
+
+
+def widest(boxes_B4: np.ndarray, config: AugmentConfig) -> np.ndarray:
+    """(B, 4) left, top, right, bottom, px: what the widest augmentation of processed boxes can look at."""
+    boxes_B4 = np.asarray(boxes_B4, dtype=np.float64)
+    size_B2 = boxes_B4[:, 2:]
+    largest = np.deg2rad(2 * config.rotation_deg) if config.rotation_probability else 0.0
+    reach_B2 = np.empty_like(size_B2)
+    for axis in (0, 1):
+        along_B, across_B = size_B2[:, axis], size_B2[:, 1 - axis]
+        angle_B = np.minimum(largest, np.arctan2(across_B, along_B))  # beyond it the extent shrinks again
+        reach_B2[:, axis] = 0.5 * (along_B * np.cos(angle_B) + across_B * np.sin(angle_B))
+    reach_B2 = reach_B2 * (1 + config.scale) + config.shift * size_B2
+    centre_B2 = boxes_B4[:, :2] + 0.5 * size_B2
+    return np.concatenate((centre_B2 - reach_B2, centre_B2 + reach_B2), axis=1)
+
+
+def holds(window: Window, photograph_wh: tuple[int, int], boxes_B4: np.ndarray) -> bool:
+    """Whether a window has every photograph pixel in boxes (B, 4) left, top, right, bottom; half a pixel is forgiven."""
+    w = window
+    low = (w.left == 0 or (boxes_B4[:, 0] >= w.left - 0.5).all()) and (w.top == 0 or (boxes_B4[:, 1] >= w.top - 0.5).all())
+    right, bottom = w.left + w.width, w.top + w.height
+    high = right == photograph_wh[0] or (boxes_B4[:, 2] <= right - 0.5).all()
+    return bool(low and high and (bottom == photograph_wh[1] or (boxes_B4[:, 3] <= bottom - 0.5).all()))

@@ -27,7 +27,7 @@ from engine.releases.store import Release, open_release
 from engine.shards.reader import ShardSet, open_shard_set
 from schemas.crops import CropSpec
 from schemas.manifests import ShardEntry
-from schemas.sample import Sample
+from schemas.sample import Sample, Window
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ class Source:
             self.release = open_release(config.release_url, config.release_name, config.release_version)
         self._cache_dir = cache_dir
         self._files: dict[int, int] = {}
+        self._windows: dict[int, Window] = {}
         self._lock = threading.Lock()
         self.rejected: dict[str, str] = {}
         """Persons met so far whose annotation cannot be learnt from: "dataset/key/annotation_id" -> message."""
@@ -128,6 +129,10 @@ class Source:
     def image(self, sample: int) -> bytes:
         """The sample's image as stored."""
         return self._read(sample, 0)
+
+    def window(self, sample: int) -> Window | None:
+        """The part of the photograph that the image is; None: all of it. Known once `records` was asked for."""
+        return self._windows.get(sample)
 
     def close(self) -> None:
         with self._lock:
@@ -182,6 +187,8 @@ class Source:
         if record.key != self._keys[sample] or len(chosen) != count:
             expected, found = f"{self._keys[sample]} with {count} instances", f"{record.key} with {len(chosen)}"
             raise ShardCorrupt(f"{self.config.url}: its index says {expected}, its shard {found}; ingest again")
+        if record.window is not None:
+            self._windows[sample] = record.window
         rows = np.zeros(count, dtype=INSTANCE)
         start = int(self._start_S[sample])
         for i, instance in enumerate(chosen):
