@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= demo_out
 COCO ?=
 
-.PHONY: demo test bench lint setup clean
+.PHONY: demo test bench chaos lint setup clean
 
 setup: $(VENV)/.installed
 
@@ -25,6 +25,11 @@ test: setup
 
 bench: setup
 	$(BIN)/python benchmarks/body_joints.py
+
+# Training under SIGKILL and on a cluster that shrinks and grows; some ten minutes, so not part of the tests.
+chaos: setup
+	$(BIN)/python -m tests.chaos.kills
+	$(BIN)/python -m tests.chaos.elastic
 
 lint: setup
 	$(BIN)/python -m ruff check .
