@@ -21,6 +21,7 @@ from engine.training.checkpoint import latest, load_network, open_checkpoint
 from engine.training.config import TrainAnnotatorConfig
 from engine.training.history import read_history
 from engine.training.loop import fit
+from engine.training.progress import Diverged
 from engine.training.run import check_inputs, train
 
 Make = Callable[..., TrainAnnotatorConfig]
@@ -90,7 +91,7 @@ def test_wrong_inputs_are_told_before_ray_starts(make_config: Make, tmp_path) ->
 
 def test_a_killed_worker_changes_nothing_but_the_time(make_config: Make, ray_cluster: None, tmp_path: Path) -> None:
     """Two workers under Ray, one killed in the middle, against two processes that nobody disturbed."""
-    config = make_config(max_steps=30, num_workers=2, checkpoint_every_steps=5, log_every_steps=5, max_failures=2)
+    config = make_config(max_steps=30, num_workers=2, checkpoint_every_steps=5, log_every_steps=4, max_failures=2, micro_batch=2)
     whole = config.model_copy(update={"out": config.out + "-whole"})
     command = [sys.executable, "-c", WITHOUT_RAY]
     undisturbed = [subprocess.Popen([*command, str(rank), f"{tmp_path}/store", whole.model_dump_json()]) for rank in (0, 1)]
@@ -104,12 +105,24 @@ def test_a_killed_worker_changes_nothing_but_the_time(make_config: Make, ray_clu
     assert manifest.finished and manifest.samples_consumed == 120
     a, b = (open_checkpoint(c.out).tensors("model.pt") for c in (whole, config))
     assert max((a[k].double() - b[k].double()).abs().max().item() for k in a) < 1e-6
-    assert [row["step"] for row in read_history(config.out)] == [5, 10, 15, 20, 25, 30]
+    curves = [read_history(c.out) for c in (whole, config)]
+    for row in (*curves[0], *curves[1]):
+        del row["samples_per_s"], row["wait_share"]
+    assert [row["step"] for row in curves[0]] == [4, 8, 12, 16, 20, 24, 28, 30]
+    assert curves[1] == [pytest.approx(row, rel=1e-6) for row in curves[0]]
     assert load_network(config.out).manifest.role == "annotator"
 
     begin = time.monotonic()
     assert train(config) == manifest  # submitted again: nothing to do
     assert time.monotonic() - begin < 2
+
+
+def test_divergence_ends_a_run_at_once(make_config: Make, ray_cluster: None, tmp_path: Path) -> None:
+    """Every worker finds it at the same row. No restart would help, and nothing is committed."""
+    config = make_config(num_workers=2, optim={"lr": 1e30}, max_steps=20, max_failures=3)
+    with pytest.raises(Diverged, match=r"training at step \d+: the .* is (nan|inf); lower optim\.lr"):
+        train(config)
+    assert latest(Store(config.out)) is None
 
 
 def test_a_run_directory_belongs_to_one_config(make_config: Make) -> None:
