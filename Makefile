@@ -24,7 +24,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 bench: setup
-	$(BIN)/python benchmarks/body_joints.py
+	$(BIN)/python -m benchmarks
 
 # Training under SIGKILL and on a cluster that shrinks and grows; some ten minutes, so not part of the tests.
 chaos: setup

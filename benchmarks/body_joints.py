@@ -1,11 +1,10 @@
-"""The training loop's SMPL joints against smplx's full layer, forward and backward, side by side in one run: `make bench`.
+"""The training loop's SMPL joints against smplx's full layer, forward and backward, side by side in one run.
 
-Both give pose2pose33 of the same bodies from the same inputs; smplx skins every vertex first. Writes bench.json.
+Both give pose2pose33 of the same bodies from the same inputs; smplx skins every vertex first.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -29,7 +28,8 @@ def seconds(call: Callable[[], torch.Tensor], inputs: list[torch.Tensor]) -> flo
     return time.perf_counter() - began
 
 
-def main() -> None:
+def measure() -> list[dict]:
+    """The row of bench.json: milliseconds a batch, ours and smplx's."""
     torch.set_num_threads(1)
     body = load_body(BodyConfig())
     pose, betas = (0.3 * torch.randn(BATCH, 72)).requires_grad_(), torch.randn(BATCH, 10).requires_grad_()
@@ -46,17 +46,5 @@ def main() -> None:
     assert (ours() - reference()).abs().max() < 1e-5
     times = [(seconds(ours, [pose, betas]), seconds(reference, [pose, betas])) for _ in range(ROUNDS)]
     mine, theirs = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
-    row = {
-        "name": "smpl_joints_vs_smplx",
-        "ours": mine,
-        "reference": theirs,
-        "ratio": theirs / mine,
-        "unit": f"ms a batch of {BATCH}, 1 thread",
-    }
-    print(f"{row['name']}: {mine:.1f} ms against {theirs:.1f} ms, {row['ratio']:.1f} times faster ({row['unit']}, medians of {ROUNDS})")
-    with open("bench.json", "w") as f:
-        json.dump([row], f, indent=1)
-
-
-if __name__ == "__main__":
-    main()
+    unit = f"ms a batch of {BATCH}, forward and backward, 1 thread"
+    return [{"name": "smpl_joints_vs_smplx", "ours": mine, "reference": theirs, "ratio": theirs / mine, "unit": unit}]

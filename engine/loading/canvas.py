@@ -5,7 +5,7 @@ crops look at need be decoded; it is laid where it belongs in a canvas of the ph
 rounding in it, does not depend on which part that was. And colour gains as a matrix in fixed point are a seventh of the cost of a
 table. One canvas a thread.
 
-Shapes: K crops of a photograph, (H, W) a crop, (h, w) a photograph.
+Shapes: (H, W) a crop, (h, w) a photograph.
 """
 
 from __future__ import annotations
@@ -14,23 +14,7 @@ import cv2
 import numpy as np
 
 from engine.loading.crops import apply_gain
-from engine.loading.decode import Box, Part
-
-_BORDER_PX = 2
-"""Bilinear sampling reads a pixel to either side; one more for rounding."""
-
-
-def looked_at(affines_K23: np.ndarray, crop_hw: tuple[int, int]) -> Box:
-    """The smallest box (left, top, right, bottom; pixels of the stored image) that holds every pixel these crops are sampled from.
-
-    It may leave the image.
-    """
-    H, W = crop_hw
-    inverse_K22 = np.linalg.inv(affines_K23[:, :, :2])
-    corners_42 = np.array([[0, 0], [W - 1, 0], [0, H - 1], [W - 1, H - 1]], dtype=np.float64)
-    points_K42 = (corners_42 - affines_K23[:, None, :, 2]) @ inverse_K22.transpose(0, 2, 1)
-    low_2, high_2 = np.floor(points_K42.min((0, 1))) - _BORDER_PX, np.ceil(points_K42.max((0, 1))) + _BORDER_PX + 1
-    return int(low_2[0]), int(low_2[1]), int(high_2[0]), int(high_2[1])
+from engine.loading.decode import Part
 
 
 class Canvas:

@@ -15,7 +15,12 @@ import cv2
 import numpy as np
 
 from engine.loading.augmentation import Augmentation, AugmentConfig
-from schemas.sample import Window
+from schemas.sample import Sample
+
+_BORDER_PX = 2
+"""Bilinear sampling reads a pixel to either side; one more for rounding."""
+WINDOW = np.dtype([("stored_wh", "i4", 2), ("step", "f8", 2), ("origin", "f8", 2), ("kept", "f8", 4)])
+"""A `Window` as numbers: `kept` is left, top, right, bottom, photograph px, infinite where the photograph ends."""
 
 cv2.setNumThreads(1)  # parallelism is ours, one crop a thread; OpenCV's own pool would fight with it and with torch's
 
@@ -62,13 +67,34 @@ def apply_affine(affine_B23: np.ndarray, points_BJ2: np.ndarray) -> np.ndarray:
     return points_BJ2 @ affine_B23[:, :, :2].transpose(0, 2, 1) + affine_B23[:, None, :, 2]
 
 
-def onto_stored(affine_K23: np.ndarray, window: Window | None) -> np.ndarray:
-    """(K, 2, 3) stored px -> crop px, of affines photograph px -> crop px, for a photograph of which the window is stored."""
-    if window is None:
-        return affine_K23
-    stored_K23 = affine_K23 * np.array([*window.step, 1.0])
-    stored_K23[:, :, 2] += affine_K23[:, :, :2] @ np.array(window.origin)
-    return stored_K23
+def window_record(sample: Sample) -> np.ndarray:
+    """The WINDOW record () of a sample; that of a whole photograph changes nothing."""
+    record = np.zeros((), dtype=WINDOW)
+    record["stored_wh"], record["step"], record["kept"] = sample.stored_wh, 1, (-np.inf, -np.inf, np.inf, np.inf)
+    if (w := sample.window) is not None:
+        record["step"], record["origin"] = w.step, w.origin
+        right, bottom = w.left + w.width, w.top + w.height
+        ends = (w.left == 0, w.top == 0, right == sample.width, bottom == sample.height)
+        record["kept"] = np.where(ends, record["kept"], (w.left - 0.5, w.top - 0.5, right - 0.5, bottom - 0.5))
+    return record
+
+
+def onto_stored(affine_B23: np.ndarray, windows_B: np.ndarray) -> np.ndarray:
+    """(B, 2, 3) stored px -> crop px, of affines photograph px -> crop px, where `windows_B` (WINDOW records) say what is stored."""
+    stored_B23 = affine_B23.copy()
+    stored_B23[:, :, :2] *= windows_B["step"][:, None]
+    stored_B23[:, :, 2] += np.einsum("bij,bj->bi", affine_B23[:, :, :2], windows_B["origin"])
+    return stored_B23
+
+
+def looked_at(affine_B23: np.ndarray, crop_hw: tuple[int, int]) -> np.ndarray:
+    """(B, 4) int64 left, top, right, bottom, px, the last two excluded: what crops are sampled from. It may leave the image."""
+    H, W = crop_hw
+    inverse_B22 = np.linalg.inv(affine_B23[:, :, :2])
+    corners_42 = np.array([[0, 0], [W - 1, 0], [0, H - 1], [W - 1, H - 1]], dtype=np.float64)
+    points_B42 = (corners_42 - affine_B23[:, None, :, 2]) @ inverse_B22.transpose(0, 2, 1)
+    low_B2, high_B2 = np.floor(points_B42.min(1)) - _BORDER_PX, np.ceil(points_B42.max(1)) + _BORDER_PX + 1
+    return np.concatenate((low_B2, high_B2), axis=1).astype(np.int64)
 
 
 def widest(boxes_B4: np.ndarray, config: AugmentConfig) -> np.ndarray:
@@ -76,20 +102,8 @@ def widest(boxes_B4: np.ndarray, config: AugmentConfig) -> np.ndarray:
     boxes_B4 = np.asarray(boxes_B4, dtype=np.float64)
     size_B2 = boxes_B4[:, 2:]
     largest = np.deg2rad(2 * config.rotation_deg) if config.rotation_probability else 0.0
-    reach_B2 = np.empty_like(size_B2)
-    for axis in (0, 1):
-        along_B, across_B = size_B2[:, axis], size_B2[:, 1 - axis]
-        angle_B = np.minimum(largest, np.arctan2(across_B, along_B))  # beyond it the extent shrinks again
-        reach_B2[:, axis] = 0.5 * (along_B * np.cos(angle_B) + across_B * np.sin(angle_B))
+    angle_B2 = np.minimum(largest, np.arctan2(size_B2[:, ::-1], size_B2))  # beyond it the extent shrinks again
+    reach_B2 = 0.5 * (size_B2 * np.cos(angle_B2) + size_B2[:, ::-1] * np.sin(angle_B2))
     reach_B2 = reach_B2 * (1 + config.scale) + config.shift * size_B2
     centre_B2 = boxes_B4[:, :2] + 0.5 * size_B2
     return np.concatenate((centre_B2 - reach_B2, centre_B2 + reach_B2), axis=1)
-
-
-def holds(window: Window, photograph_wh: tuple[int, int], boxes_B4: np.ndarray) -> bool:
-    """Whether a window has every photograph pixel in boxes (B, 4) left, top, right, bottom; half a pixel is forgiven."""
-    w = window
-    low = (w.left == 0 or (boxes_B4[:, 0] >= w.left - 0.5).all()) and (w.top == 0 or (boxes_B4[:, 1] >= w.top - 0.5).all())
-    right, bottom = w.left + w.width, w.top + w.height
-    high = right == photograph_wh[0] or (boxes_B4[:, 2] <= right - 0.5).all()
-    return bool(low and high and (bottom == photograph_wh[1] or (boxes_B4[:, 3] <= bottom - 0.5).all()))

@@ -121,7 +121,7 @@ class Decoder:
         pipeline = self._pipeline(parts)
         pipeline.feed_input("encoded", [np.frombuffer(want.data, dtype=np.uint8) for want in batch])
         if parts:
-            pipeline.feed_input("box", [np.array(want.box, dtype=np.int32) for want in batch])
+            pipeline.feed_input("box", np.array([want.box for want in batch], dtype=np.int32))
         try:
             (output,) = pipeline.run()
         except RuntimeError:

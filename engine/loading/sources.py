@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from engine.config import Config
 from engine.errors import ReleaseError, ShardCorrupt
+from engine.loading.crops import window_record
 from engine.loading.instances import INSTANCE, Supervise, fill_instance
 from engine.loading.order import SourceShape
 from engine.loading.soundness import withdraw_nonfinite
@@ -27,7 +28,7 @@ from engine.releases.store import Release, open_release
 from engine.shards.reader import ShardSet, open_shard_set
 from schemas.crops import CropSpec
 from schemas.manifests import ShardEntry
-from schemas.sample import Sample, Window
+from schemas.sample import Sample
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Source:
             self.release = open_release(config.release_url, config.release_name, config.release_version)
         self._cache_dir = cache_dir
         self._files: dict[int, int] = {}
-        self._windows: dict[int, Window] = {}
+        self._windows: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
         self.rejected: dict[str, str] = {}
         """Persons met so far whose annotation cannot be learnt from: "dataset/key/annotation_id" -> message."""
@@ -130,8 +131,8 @@ class Source:
         """The sample's image as stored."""
         return self._read(sample, 0)
 
-    def window(self, sample: int) -> Window | None:
-        """The part of the photograph that the image is; None: all of it. Known once `records` was asked for."""
+    def window(self, sample: int) -> np.ndarray | None:
+        """WINDOW record of the part of the photograph that the image is; None: all of it. Known once `records` was asked for."""
         return self._windows.get(sample)
 
     def close(self) -> None:
@@ -188,7 +189,7 @@ class Source:
             expected, found = f"{self._keys[sample]} with {count} instances", f"{record.key} with {len(chosen)}"
             raise ShardCorrupt(f"{self.config.url}: its index says {expected}, its shard {found}; ingest again")
         if record.window is not None:
-            self._windows[sample] = record.window
+            self._windows[sample] = window_record(record)
         rows = np.zeros(count, dtype=INSTANCE)
         start = int(self._start_S[sample])
         for i, instance in enumerate(chosen):
