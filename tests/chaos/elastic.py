@@ -26,8 +26,8 @@ from engine.training.checkpoint import latest
 from engine.training.config import TrainAnnotatorConfig
 from engine.training.run import train
 from schemas.skeletons import POSE2POSE33
-from tests.chaos.kills import BATCH, PERSONS, POSE2POSE, REPO, lost_and_repeated, make_config
-from tests.chaos.trace import install, read_trace
+from tests.chaos.kills import BATCH, PERSONS, POSE2POSE, lost_and_repeated, make_config
+from tests.chaos.trace import RUNTIME_ENV, read_trace, trace_workers
 from tests.engine.training.builders import write_set
 
 STEPS = 120
@@ -94,8 +94,8 @@ def main() -> int:
         cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)
         try:
             node = cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
-            env = {"worker_process_setup_hook": install, "env_vars": {"PYTHONPATH": str(REPO)}}
-            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", runtime_env=env)
+            trace_workers()
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", runtime_env=RUNTIME_ENV)
             threading.Thread(target=lose_and_return, args=(cluster, node, folder, events), daemon=True).start()
             begin = time.monotonic()
             finished = train(config).finished

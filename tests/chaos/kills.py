@@ -28,10 +28,9 @@ from engine.training.config import TrainAnnotatorConfig
 from engine.training.history import read_history
 from engine.training.run import train
 from schemas.skeletons import POSE2POSE33
-from tests.chaos.trace import install, read_trace
+from tests.chaos.trace import RUNTIME_ENV, read_trace, trace_workers
 from tests.engine.training.builders import write_set
 
-REPO = Path(__file__).resolve().parents[2]
 KILLS = {0: 7, 1: 7, 2: 6}
 STEPS, PERSONS, BATCH = 24, 24, 8
 """24 persons a half, 4 of each half a step: 6 steps an epoch, 4 epochs."""
@@ -166,10 +165,10 @@ def main() -> int:
             write_set(str(root / "studio"), "studio", POSE2POSE33.name, "mocap", PERSONS),
             write_set(str(root / "wild"), "wild", "coco17", "itw2d", PERSONS),
         )
+        trace_workers()
         ray.init(
             address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-            object_store_memory=150 << 20,
-            runtime_env={"worker_process_setup_hook": install, "env_vars": {"PYTHONPATH": str(REPO)}},
+            object_store_memory=150 << 20, runtime_env=RUNTIME_ENV,
         )  # fmt: skip
         rows = []
         for seed in args.seeds:

@@ -1,7 +1,7 @@
 """Watches a training run from inside its workers, and kills them: who was trained on at which step, written down as it happens.
 
-`install` runs in every process of a Ray cluster before anything else (`worker_process_setup_hook`) and puts a loader in the loop's hands
-that hands on the real loader's batches. What it writes goes to the folder `trace` beside the run's `cache_dir`:
+`traced_worker` is what Ray Train runs in place of `run_worker`: it puts a loader in the loop's hands that hands on the real loader's
+batches, and then runs it. What the loader writes goes to the folder `trace` beside the run's `cache_dir`:
 `rank-R.jsonl` (a line a batch, as the loop takes it), `plan.json` (who is to be killed when) and `kill-N.json` (who was).
 """
 
@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import engine.training.loop as loop
+import engine.training.run as run
 from engine.loading.batches import Batch, BatchStream
 from engine.storage import Store
 from engine.training.checkpoint import latest
+
+RUNTIME_ENV = {"env_vars": {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}}
 
 
 class TracedStream(BatchStream):
@@ -58,6 +61,17 @@ class TracedStream(BatchStream):
 def install() -> None:
     """Put the traced loader in the loop's hands."""
     loop.BatchStream = TracedStream
+
+
+def traced_worker(settings: dict[str, Any]) -> str | None:
+    """`run_worker`, watched."""
+    install()
+    return run.run_worker(settings)
+
+
+def trace_workers() -> None:
+    """Have trainings that this process starts use `traced_worker`. Workers must find this module: `RUNTIME_ENV` for `ray.init`."""
+    run.run_worker = traced_worker
 
 
 def read_trace(folder: Path) -> list[dict[str, Any]]:
