@@ -56,9 +56,7 @@ def warp(image: np.ndarray, affine_23: np.ndarray, crop_hw: tuple[int, int], out
 
 def apply_gain(crop_HW3: np.ndarray, gain_3: np.ndarray) -> None:
     """Multiply the channels of a crop (H, W, 3) uint8 in place, clipped to 0..255. Gains count in steps of 1/1024."""
-    matrix_34 = np.zeros((3, 4))
-    matrix_34[[0, 1, 2], [0, 1, 2]] = gain_3
-    cv2.transform(crop_HW3, matrix_34, dst=crop_HW3)
+    cv2.transform(crop_HW3, np.diag(gain_3), dst=crop_HW3)
 
 
 def apply_affine(affine_B23: np.ndarray, points_BJ2: np.ndarray) -> np.ndarray:

@@ -41,12 +41,12 @@ class PersonCropConfig(Config):
         "rotation need 1.96 with 4:3 boxes x 1.25, and 2.13 with SPIN's square boxes x 1.2; loading checks it. A ratio",
     )
     max_person_px: int | None = Field(
-        274,
+        205,
         ge=64,
-        description="a larger person (size as above) is made this large: a 256x192 crop, zoomed in by 0.75, is still not magnified; "
-        "null keeps every pixel. Pixels",
+        description="a larger person (size as above) is made this large. 205 is its size in a 256x192 crop (a box x 1.25 fills 256), so "
+        "that such a crop is magnified by augmentation alone; 274 rules that out too; null keeps every pixel. Pixels",
     )
-    quality: int = Field(92, ge=50, le=100, description="JPEG quality of the crops; colours at half resolution")
+    quality: int = Field(85, ge=50, le=100, description="JPEG quality of the crops; colours at half resolution")
 
 
 @dataclass(frozen=True)

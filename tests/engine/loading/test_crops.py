@@ -5,7 +5,8 @@ import pytest
 from engine.body.cameras import camera_to_image, virtual_camera
 from engine.loading.augmentation import Augmentation, AugmentConfig, draw
 from engine.loading.counter_rng import stable_key
-from engine.loading.crops import apply_affine, apply_gain, crop_affine, crop_affines, warp
+from engine.loading.crops import apply_affine, apply_gain, crop_affine, crop_affines, onto_stored, warp, widest, window_record
+from schemas.sample import Sample, Window
 
 HW = (128, 96)
 KEYS = np.array([stable_key("crop", i) for i in range(40)], dtype=np.uint64)
@@ -89,3 +90,32 @@ def test_gain_multiplies_channels_and_clips():
     crop = np.array([[[100, 200, 250]]], dtype=np.uint8).repeat(4, axis=0)
     apply_gain(crop, np.array([0.8, 1.0, 1.2]))
     assert (crop == [80, 200, 255]).all()
+
+
+def test_a_stored_window_s_affine_reaches_the_same_crop_pixel():
+    window = Window(left=40, top=30, width=200, height=120, stored_width=80, stored_height=50)
+    sample = Sample(key="a", dataset="d", image_path="a.jpg", width=400, height=300, instances=(), window=window)
+    drawn = draw(AugmentConfig(), KEYS)
+    affine_B23 = crop_affines(np.tile([[60.0, 50.0, 75.0, 100.0]], (40, 1)), HW, drawn)
+    stored_B23 = onto_stored(affine_B23, np.full(40, window_record(sample)))
+    stored_2 = np.array([13.0, 21.0])
+    photograph_2 = np.array(window.origin) + stored_2 * window.step
+    points = [apply_affine(a, np.tile(p, (40, 1, 1))) for a, p in ((stored_B23, stored_2), (affine_B23, photograph_2))]
+    assert np.abs(points[0] - points[1]).max() < 1e-9
+    whole = np.full(40, window_record(sample.model_copy(update={"window": None})))
+    assert (onto_stored(affine_B23, whole) == affine_B23).all()
+
+
+@pytest.mark.parametrize(
+    "config", [AugmentConfig(), AugmentConfig(rotation_deg=10, shift=0.1), AugmentConfig(rotation_deg=90), AugmentConfig.off()]
+)
+def test_the_widest_view_holds_every_drawn_one_and_is_no_wider_than_some(config):
+    box = np.array([[100.0, 80.0, 75.0, 100.0]])
+    keys = np.array([stable_key("widest", i) for i in range(4000)], dtype=np.uint64)
+    affine_B23 = crop_affines(np.repeat(box, len(keys), axis=0), HW, draw(config, keys))
+    corners_42 = np.array([[0, 0], [HW[1], 0], [0, HW[0]], [HW[1], HW[0]]], dtype=np.float64)
+    points_B42 = (corners_42 - affine_B23[:, None, :, 2]) @ np.linalg.inv(affine_B23[:, :, :2]).transpose(0, 2, 1)
+    low_2, high_2 = points_B42.min((0, 1)), points_B42.max((0, 1))
+    (widest_4,) = widest(box, config)
+    assert (widest_4[:2] <= low_2 + 1e-9).all() and (widest_4[2:] >= high_2 - 1e-9).all()
+    assert (high_2 - low_2 > 0.93 * (widest_4[2:] - widest_4[:2])).all()

@@ -109,3 +109,40 @@ def test_real_photographs_agree_with_pil(real_data, decoder: Decoder):
         reference = np.asarray(Image.open(path).convert("RGB"))
         assert image.shape == reference.shape
         assert np.abs(image.astype(int) - reference).mean() < 1
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"mode": "L"}, {"mode": "CMYK"}, {"kind": "PNG"}]
+)
+def test_a_part_has_the_whole_image_s_pixels_to_the_last_bit(decoder: Decoder, options: dict):
+    noise = np.random.default_rng(9).integers(0, 256, (101, 157, 3), dtype=np.uint8)
+    image = encode(cv2.resize(noise, (313, 203)), **{"quality": 80} | options)
+    (whole,) = decoder.decode([image])
+    rng = np.random.default_rng(10)
+    for _ in range(12):
+        left, right = sorted(rng.integers(-20, 340, 2).tolist())
+        top, bottom = sorted(rng.integers(-20, 220, 2).tolist())
+        (part,) = decoder.decode_parts([image], [(left, top, right, bottom)])
+        left, top, right, bottom = max(0, left), max(0, top), min(313, right), min(203, bottom)
+        if left >= right or top >= bottom:
+            left, top, right, bottom = 0, 0, 1, 1
+        assert part.corner_xy == (left, top) and part.image_wh == (313, 203)
+        assert (part.pixels == whole[top:bottom, left:right]).all()
+
+
+def test_a_cut_image_is_found_even_where_only_its_top_is_wanted(decoder: Decoder, pixels: np.ndarray):
+    good, broken = encode(pixels, quality=90), encode(pixels, quality=90)[:-30]
+    found = decoder.decode_parts([good, broken, good], [(0, 0, 96, 8)] * 3)
+    assert isinstance(found[1], SampleRejected) and "cut short" in str(found[1])
+    for part in (found[0], found[2]):
+        assert (part.pixels == decoder.decode([good])[0][:8]).all()
+
+
+def test_parts_of_real_photographs(real_data, decoder: Decoder):
+    rng = np.random.default_rng(11)
+    images = [path.read_bytes() for path in sorted((real_data / "coco2017").rglob("*.jpg"))[:8]]
+    wholes = decoder.decode(images)
+    corners = [np.sort(rng.integers(0, [[w.shape[1]], [w.shape[0]]], (2, 2)), axis=1) for w in wholes]
+    boxes = [(int(c[0, 0]), int(c[1, 0]), int(c[0, 1]) + 1, int(c[1, 1]) + 1) for c in corners]
+    for whole, (left, top, right, bottom), part in zip(wholes, boxes, decoder.decode_parts(images, boxes), strict=True):
+        assert (part.pixels == whole[top:bottom, left:right]).all()
