@@ -15,8 +15,8 @@ import numpy as np
 
 from engine.errors import SampleRejected
 from engine.loading.boxes import person_box
-from engine.loading.crops import crop_affine, warp
-from engine.loading.decode import Decoder
+from engine.loading.crops import crop_affine, onto_stored, warp, window_record
+from engine.loading.decode import Decoder, size_problem
 from schemas.crops import CropSpec
 from schemas.manifests import QuarantineRow
 from schemas.sample import Instance, Sample
@@ -24,7 +24,7 @@ from schemas.sample import Instance, Sample
 
 @dataclass
 class CropBatch:
-    """N persons: crops uint8 RGB, processed boxes (xywh, stored-image px), affines (stored image -> crop px), and who they are.
+    """N persons: crops uint8 RGB, processed boxes (xywh, photograph px), affines (photograph -> crop px), and who they are.
 
     `rejected` says what was met since the batch before and could not be cropped. A batch may have N = 0 and only that.
     """
@@ -50,10 +50,11 @@ def person_batches(samples: list[tuple[Sample, bytes]], decoder: Decoder, crop: 
         chunk = samples[start : start + decoder.max_batch]
         full = []
         for (sample, _), pixels in zip(chunk, decoder.decode([image for _, image in chunk], copy=False), strict=True):
-            problem = pixels if isinstance(pixels, SampleRejected) else size_problem(sample.width, sample.height, pixels)
+            problem = pixels if isinstance(pixels, SampleRejected) else size_problem(pixels.shape[1::-1], sample.stored_wh)
             if problem is not None:
                 batch.rejected.append(_row(sample, None, problem))
                 continue
+            window_1 = window_record(sample)[None]
             for instance in sample.instances:
                 try:
                     box_4 = person_box(instance.bbox_xywh, (sample.width, sample.height), crop)
@@ -62,7 +63,7 @@ def person_batches(samples: list[tuple[Sample, bytes]], decoder: Decoder, crop: 
                     continue
                 n = len(batch)
                 batch.boxes_N4[n], batch.affines_N23[n] = box_4, crop_affine(box_4, crop.hw)
-                warp(pixels, batch.affines_N23[n], crop.hw, out=batch.crops_NHW3[n])
+                warp(pixels, onto_stored(batch.affines_N23[n : n + 1], window_1)[0], crop.hw, out=batch.crops_NHW3[n])
                 batch.samples.append(sample)
                 batch.instances.append(instance)
                 if len(batch) == batch_size:
@@ -73,14 +74,6 @@ def person_batches(samples: list[tuple[Sample, bytes]], decoder: Decoder, crop: 
         n = len(batch)
         batch.crops_NHW3, batch.boxes_N4, batch.affines_N23 = batch.crops_NHW3[:n], batch.boxes_N4[:n], batch.affines_N23[:n]
         yield batch
-
-
-def size_problem(width: int, height: int, pixels: np.ndarray) -> SampleRejected | None:
-    """The rejection of an image that is not of the size its annotation was made on: its boxes and joints would lie."""
-    if pixels.shape[:2] == (height, width):
-        return None
-    found = f"{pixels.shape[1]}x{pixels.shape[0]} px"
-    return SampleRejected("size_mismatch", f"annotated on {width}x{height} px, but the stored image has {found}")
 
 
 def _empty(batch_size: int, crop_hw: tuple[int, int]) -> CropBatch:

@@ -17,6 +17,7 @@ from engine.body.smpl import Body
 from engine.errors import ShardCorrupt
 from engine.evaluation.protocol_3dpw import mesh
 from engine.report.overlay import Figure, Person
+from engine.shards.person_crops import in_photograph
 from engine.shards.reader import ShardSet
 from schemas.manifests import ShardEntry, ShardIndexRow
 from schemas.sample import Instance, Sample
@@ -92,4 +93,4 @@ def _read(shards: ShardSet, entry: ShardEntry, row: ShardIndexRow) -> tuple[Samp
         raise ShardCorrupt(f"{shards.shard_url(entry)}: {row.key}.json is not a Sample: {error}") from None
     if image is None:
         raise ShardCorrupt(f"{shards.shard_url(entry)}: the image of sample {row.key} cannot be decoded; verify the shard set")
-    return sample, image
+    return sample, in_photograph(image, sample)

@@ -4,6 +4,7 @@ import pytest
 from engine.loading.crops import apply_affine
 from engine.loading.decode import Decoder
 from engine.loading.persons import person_batches
+from engine.shards.person_crops import PersonCropConfig, person_crops
 from schemas.crops import CropSpec
 from schemas.sample import Instance
 
@@ -73,3 +74,13 @@ def test_only_rejected_people_make_a_batch_of_none(shard_sets, make_person, deco
     (batch,) = person_batches([(shard_sets.sample("coco", 0, [make_person(0)]), b"junk")], decoder, CROP, 4)
     assert len(batch) == 0 and batch.crops_NHW3.shape == (0, *HW, 3) and batch.rejected[0].reason == "undecodable"
     assert list(person_batches([], decoder, CROP, 4)) == []
+
+
+def test_person_crops_are_annotated_like_photographs(crowd, decoder):
+    """Boxes and affines, and with them cameras and rows, are in the photograph's pixels whatever is stored."""
+    config = PersonCropConfig(max_person_px=100)
+    cropped = [(sample, image) for whole, data in crowd for sample, image, _ in person_crops(whole, data, config).crops]
+    (whole,), (crops,) = (list(person_batches(samples, decoder, CROP, 64)) for samples in (crowd, cropped))
+    assert not crops.rejected and crops.instances == whole.instances
+    assert (crops.boxes_N4 == whole.boxes_N4).all() and (crops.affines_N23 == whole.affines_N23).all()
+    assert np.abs(crops.crops_NHW3.astype(int) - whole.crops_NHW3).mean((1, 2, 3)).max() < 3
