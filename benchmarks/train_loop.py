@@ -28,7 +28,7 @@ from engine.training.loop import build_network, optimise
 from engine.training.optim import WeightAverage
 from engine.training.run import train
 
-BATCH, STEPS, ROW = 64, 40, 8
+BATCH, STEPS, ROW = 64, 60, 20
 """Persons a step; steps of a measurement; steps of a history row. The first row, with its cold caches, is left out on both sides."""
 REPEATS = 3
 MODEL = {"backbone": "resnet18", "width": 0.5, "output_stride": 16, "input_hw": (128, 96), "feature_dim": 128, "head": "vposer"}

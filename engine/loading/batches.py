@@ -120,37 +120,42 @@ class BatchStream:
         return rows
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from a step on, in order. Leaving the loop early cancels the work ahead.
+        """The batches of one epoch from a step on, in order; see `run`."""
+        first = epoch * self.steps_per_epoch
+        return self.run(first + start_step, first + self.steps_per_epoch)
 
-        Keys (float32 but for `image`): image (B, 3, H, W) uint8 RGB, channels last in memory; the targets of `build_targets`; ids, a
-        list of "dataset/key/annotation_id". MoCap instances come first.
+    def run(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of steps `start` to `stop` - 1, numbered through all epochs. Leaving the loop early cancels the work ahead.
+
+        The work ahead does not stop at the end of an epoch, which matters to small sets. Keys (float32 but for `image`): image
+        (B, 3, H, W) uint8 RGB, channels last in memory; the targets of `build_targets`; ids, a list of "dataset/key/annotation_id". MoCap
+        instances come first.
         """
-        halves = [
-            half_order(shapes, self.config.seed, epoch, self.steps_per_epoch * n, self.config.shuffle_window_shards) if n else None
-            for shapes, n in zip(self._shapes, self._per_half, strict=True)
-        ]
-        steps = iter(range(start_step, self.steps_per_epoch))
+        steps = iter(range(start, stop))
         pending: deque[Future[Batch]] = deque()
+        ordered, halves = -1, []
         try:
             while True:
                 while len(pending) < self.config.prefetch_batches and (step := next(steps, None)) is not None:
-                    pending.append(
-                        self._pool.submit(
-                            self._make,
-                            epoch,
-                            [
-                                (offset, rank_part(half, step, n, self.rank, self.world_size))
-                                for half, n, offset in zip(halves, self._per_half, (0, len(self.config.mocap)), strict=True)
-                                if half is not None
-                            ],
-                        )
-                    )
+                    epoch, number = divmod(step, self.steps_per_epoch)
+                    if epoch != ordered:
+                        ordered, halves = epoch, self._halves(epoch)
+                    parts = [(offset, rank_part(half, number, n, self.rank, self.world_size)) for half, n, offset in halves]
+                    pending.append(self._pool.submit(self._make, epoch, parts))
                 if not pending:
                     return
                 yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
+
+    def _halves(self, epoch: int) -> list[tuple[HalfOrder, int, int]]:
+        """Order, persons a step, and number of the first source of each half that there is."""
+        return [
+            (half_order(shapes, self.config.seed, epoch, self.steps_per_epoch * n, self.config.shuffle_window_shards), n, offset)
+            for shapes, n, offset in zip(self._shapes, self._per_half, (0, len(self.config.mocap)), strict=True)
+            if n
+        ]
 
     def close(self) -> None:
         """End the worker threads and close the files."""

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, nullcontext
-from itertools import islice
 from typing import Any
 
 import torch
@@ -80,25 +79,24 @@ def fit(config: TrainConfig, rank: int, world_size: int, device: torch.device, r
         if rank == 0:
             print(opening_line(config, state.step, total_steps, per_epoch, world_size, parts, stream.summary), flush=True)
         model.train()
-        while state.step < total_steps:
-            epoch, start = divmod(state.step, per_epoch)
-            with closing(_timed(stream.batches(epoch, start))) as batches:
-                for batch, wait_s in islice(batches, total_steps - state.step):
-                    lr = learning_rate(config.optim, state.step, per_epoch, total_steps)
-                    seed_step(config.seed, state.step, rank)
-                    result = optimise(config, model, network, optimizer, batch, lr, device, parts)
-                    if state.average:
-                        state.average.update(model, state.step)
-                    state.step += 1
-                    leaving = False
-                    if row := reporter.after_step(state.step, epoch, lr, result, wait_s):
-                        state.history.append(row)
-                        leaving = bool(report(row)) or reporter.checkpoint_due
-                    if leaving or state.step % config.checkpoint_every_steps == 0 or state.step == total_steps:
-                        state.pending = reporter.settle(state.step)
-                        if rank == 0:
-                            save(config, state, run, epoch, total_steps, stream.digests)
-                        reporter.after_checkpoint()
+        with closing(_timed(stream.run(state.step, total_steps))) as batches:
+            for batch, wait_s in batches:
+                epoch = state.step // per_epoch
+                lr = learning_rate(config.optim, state.step, per_epoch, total_steps)
+                seed_step(config.seed, state.step, rank)
+                result = optimise(config, model, network, optimizer, batch, lr, device, parts)
+                if state.average:
+                    state.average.update(model, state.step)
+                state.step += 1
+                leaving = False
+                if row := reporter.after_step(state.step, epoch, lr, result, wait_s):
+                    state.history.append(row)
+                    leaving = bool(report(row)) or reporter.checkpoint_due
+                if leaving or state.step % config.checkpoint_every_steps == 0 or state.step == total_steps:
+                    state.pending = reporter.settle(state.step)
+                    if rank == 0:
+                        save(config, state, run, epoch, total_steps, stream.digests)
+                    reporter.after_checkpoint()
 
 
 def optimise(

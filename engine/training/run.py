@@ -18,6 +18,7 @@ import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.execution import context as reports
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from engine.errors import CheckpointMismatch, ConfigError, EngineError
@@ -82,7 +83,7 @@ def train(config: TrainConfig) -> CheckpointManifest:
 def run_worker(settings: dict[str, Any]) -> str | None:
     """What one Ray Train worker does. Returns a message if training diverged: an error would have Ray try again `max_failures` times."""
     config = TrainConfig.model_validate(settings)
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it logs every report in full; the loop prints its own line
+    reports.logger.setLevel(logging.WARNING)  # Ray logs every report in full; the loop prints its own line
     torch.set_num_threads(config.threads or max(1, int(config.cpus_per_worker)))
     context = ray.train.get_context()
     try:

@@ -33,9 +33,8 @@ class TracedStream(BatchStream):
         self.folder = Path(self.config.cache_dir).parent / "trace"
         self.plan: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
 
-    def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        for number, batch in enumerate(super().batches(epoch, start_step)):
-            step = epoch * self.steps_per_epoch + start_step + number
+    def run(self, start: int, stop: int) -> Iterator[Batch]:
+        for step, batch in enumerate(super().run(start, stop), start):
             line = {"step": step, "rank": self.rank, "world_size": self.world_size, "pid": os.getpid(), "ids": batch["ids"]}
             with open(self.folder / f"rank-{self.rank}.jsonl", "a") as f:
                 f.write(json.dumps(line) + "\n")

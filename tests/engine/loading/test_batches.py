@@ -107,6 +107,13 @@ def test_resuming_anywhere_equals_going_on_whatever_the_threads_and_caches(sets,
     assert not same(whole[0], run(config(sets, seed=1), open_body, epoch=3)[0])
 
 
+def test_a_run_goes_through_the_epochs_without_a_break(sets, open_body):
+    with BatchStream(config(sets, prefetch_batches=4), CropSpec(*HW), open_body) as stream:
+        found = list(stream.run(5, 16))
+    expected = [*run(config(sets), open_body, start=5), *run(config(sets), open_body, epoch=1), *run(config(sets), open_body, epoch=2)[:2]]
+    assert len(found) == 11 and all(same(a, b) for a, b in zip(expected, found, strict=True))
+
+
 def test_a_second_epoch_is_the_same_from_memory(sets, open_body):
     with BatchStream(config(sets, decoded_cache_mib=64), CropSpec(*HW), open_body) as stream:
         list(stream.batches(0))
