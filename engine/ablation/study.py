@@ -25,7 +25,7 @@ class Variant(Config):
     change: dict[str, Any] = Field(default_factory=dict, description="training settings laid over the base's, key by key")
     backbone_of: str | None = Field(default=None, description="name of the `starts` network whose backbone starts this one (recipe 2)")
     weights_of: str | None = Field(default=None, description="name of the f whose whole network starts this one (fine-tuning), same seed")
-    f: str | None = Field(default=None, description="g only: the f whose pseudo-GT it is trained on")
+    f: str | None = Field(default=None, description="the f whose pseudo-GT supervises the photographs, same seed; every g has one")
 
 
 class RowConfig(Config):
@@ -81,8 +81,8 @@ class StudyConfig(Config):
                 self._require("starts", variant.backbone_of, f"{group}.{name}")
                 self._require("annotators", variant.weights_of, f"{group}.{name}")
                 self._require("annotators", variant.f, f"{group}.{name}")
-                if (group == "estimators") != (variant.f is not None):
-                    raise ValueError(f"{group}.{name}: an estimator names its f, nothing else does")
+                if (group == "estimators" and variant.f is None) or (group == "starts" and variant.f is not None):
+                    raise ValueError(f"{group}.{name}: an estimator names its f, and what others start from has none")
         return self
 
     def _require(self, group: str, name: str | None, where: str) -> None:

@@ -25,10 +25,8 @@ from engine.storage import Store
 from engine.training.checkpoint import latest
 from engine.training.config import TrainAnnotatorConfig
 from engine.training.run import train
-from schemas.skeletons import POSE2POSE33
-from tests.chaos.kills import BATCH, PERSONS, POSE2POSE, lost_and_repeated, make_config
+from tests.chaos.kills import BATCH, PERSONS, POSE2POSE, lost_and_repeated, make_config, write_sets
 from tests.chaos.trace import RUNTIME_ENV, read_trace, trace_workers
-from tests.engine.training.builders import write_set
 
 STEPS = 120
 PAUSE_S = 0.5
@@ -82,10 +80,7 @@ def main() -> int:
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         root = Path(scratch)
-        sets = (
-            write_set(str(root / "studio"), "studio", POSE2POSE33.name, "mocap", PERSONS),
-            write_set(str(root / "wild"), "wild", "coco17", "itw2d", PERSONS),
-        )
+        sets = write_sets(root)
         runtime = {"num_workers": [1, 2], "elastic_check_s": 2, "max_steps": STEPS, "checkpoint_every_steps": 4, "log_every_steps": 4}
         config = make_config(root / "elastic", sets, 0, {"model": POSE2POSE, "optim": {"lr": 1e-3}, **runtime}, [], PAUSE_S)
         events: list[str] = []

@@ -153,6 +153,14 @@ def checkpoints_lost(trace: list[dict[str, Any]], kills: list[dict[str, Any]]) -
     return sum(start < kill["committed"] for start, kill in zip(starts, kills, strict=False))
 
 
+def write_sets(root: Path) -> tuple[str, str]:
+    """URLs of a MoCap set and an in-the-wild set of PERSONS each."""
+    return (
+        write_set(str(root / "studio"), "studio", POSE2POSE33.name, "mocap", PERSONS),
+        write_set(str(root / "wild"), "wild", "coco17", "itw2d", PERSONS),
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(KILLS))
@@ -161,10 +169,7 @@ def main() -> int:
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         root = Path(scratch)
-        sets = (
-            write_set(str(root / "studio"), "studio", POSE2POSE33.name, "mocap", PERSONS),
-            write_set(str(root / "wild"), "wild", "coco17", "itw2d", PERSONS),
-        )
+        sets = write_sets(root)
         trace_workers()
         ray.init(
             address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",

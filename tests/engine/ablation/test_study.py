@@ -59,12 +59,23 @@ def test_g_is_supervised_by_its_own_f_on_the_photographs_alone() -> None:
     assert (sources[1].release_url, sources[1].supervise) == (None, "2d")
 
 
+def test_fine_tuning_is_on_the_pseudo_gt_of_its_own_seed() -> None:
+    annotators = {"full": {}, "bare": {}, "from_big": {}, "tuned": {"weights_of": "full", "f": "full"}}
+    table = {"name": "t", "title": "T", "seeds": 2, "rows": [{"label": "tuned", "f": "tuned"}]}
+    study = make_study(annotators=annotators, tables=[table])
+    plan = plan_cells(study)
+    for seed in (3, 4):
+        cell = Cell(kind="f", name="tuned", seed=seed)
+        assert plan[cell] == (Cell(kind="f", name="full", seed=seed),)
+        assert training_config(study, cell).loading.itw[0].release_name == f"full-seed{seed}"
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"estimators": {"g": {"f": "nobody"}}}, "there is no 'nobody' in annotators"),
         ({"estimators": {"g": {}}}, "an estimator names its f"),
-        ({"starts": {"big": {"f": "full"}}}, "names its f, nothing else does"),
+        ({"starts": {"big": {"f": "full"}}}, "what others start from has none"),
         ({"tables": [{"name": "x", "title": "X", "seeds": 3, "rows": [{"label": "a", "f": "full"}]}]}, "wants 3 seeds"),
         ({"tables": [{"name": "x", "title": "X", "rows": [{"label": "a"}]}]}, "expected f or g"),
     ],
