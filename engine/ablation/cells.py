@@ -11,20 +11,15 @@ from engine.evaluation.run import EvaluateConfig, NamedNetwork, ReleaseTruth, ev
 from engine.fanout.run import AnnotateConfig, annotate
 from engine.storage import Store
 from engine.training.checkpoint import open_checkpoint
-from engine.training.run import train
+from engine.training.config import TrainConfig
+from engine.training.run import require_same_run, train
 
 
 def run_cell(study: StudyConfig, cell: Cell) -> None:
     """Train, and for f annotate, and measure. Raises what the stages raise."""
     torch.set_num_threads(1)
     run = f"{folder(study, cell)}/run"
-    variant, config = variant_of(study, cell), training_config(study, cell)
-    if variant.backbone_of:
-        start = f"{folder(study, Cell(kind='start', name=variant.backbone_of, seed=study.seeds[0]))}/run"
-        config = config.model_copy(update={"backbone_init": f"{open_checkpoint(start).store.url}/model.pt"})
-    if variant.weights_of:
-        source = f"{folder(study, Cell(kind='f', name=variant.weights_of, seed=cell.seed))}/run"
-        config = config.model_copy(update={"init_from": open_checkpoint(source).store.url})
+    config = _whole_config(study, cell)
     train(config)
     if cell.kind == "start":
         return
@@ -42,13 +37,29 @@ def run_cell(study: StudyConfig, cell: Cell) -> None:
 
 
 def is_done(study: StudyConfig, cell: Cell) -> bool:
-    """Whether nothing is left to do for the cell."""
+    """Whether nothing is left to do for the cell. CheckpointMismatch if what was done has another config than the study gives it now."""
+    run = Store(f"{folder(study, cell)}/run")
     if cell.kind == "start":
-        run = Store(f"{folder(study, cell)}/run")
-        return run.exists("LATEST") and open_checkpoint(run.url).manifest.finished
-    return Store(f"{folder(study, cell)}/evaluation").exists("results.json")
+        done = run.exists("LATEST") and open_checkpoint(run.url).manifest.finished
+    else:
+        done = Store(f"{folder(study, cell)}/evaluation").exists("results.json")
+    if done:
+        require_same_run(open_checkpoint(run.url), _whole_config(study, cell))
+    return done
 
 
 def results_of(study: StudyConfig, cell: Cell) -> Results | None:
     """The cell's errors; None while it is not done."""
     return read_results(f"{folder(study, cell)}/evaluation") if cell.kind != "start" and is_done(study, cell) else None
+
+
+def _whole_config(study: StudyConfig, cell: Cell) -> TrainConfig:
+    """The cell's training job with the checkpoints it starts from, which must be there."""
+    variant, config = variant_of(study, cell), training_config(study, cell)
+    if variant.backbone_of:
+        start = f"{folder(study, Cell(kind='start', name=variant.backbone_of, seed=study.seeds[0]))}/run"
+        config = config.model_copy(update={"backbone_init": f"{open_checkpoint(start).store.url}/model.pt"})
+    if variant.weights_of:
+        source = f"{folder(study, Cell(kind='f', name=variant.weights_of, seed=cell.seed))}/run"
+        config = config.model_copy(update={"init_from": open_checkpoint(source).store.url})
+    return config

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from engine.ablation.run import run_study
 from engine.ablation.study import plan_cells, training_config
 from engine.config import load_config
+from engine.errors import CheckpointMismatch
 from engine.synthetic.config import tiny_config
 from jobs.ablate import AblateConfig
 from jobs.demo import REPO
@@ -56,6 +58,10 @@ def test_a_study_is_run_and_found_done(tmp_path: Path) -> None:
     tables = (study / "tables.md").read_text()
     again = _submit(config, out)
     assert "study: 4 networks, 4 of them done before" in again and (study / "tables.md").read_text() == tables
+
+    changed = load_config(AblateConfig, ["--config", str(config), f"--out={out}", "--study.base.optim.lr=0.5"]).study
+    with pytest.raises(CheckpointMismatch, match=r"f/ours/seed0/run belongs to another config, which differs in optim"):
+        run_study(changed)
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda p: p.stem)
