@@ -35,6 +35,7 @@ _FLIP = np.array(POSE2POSE33.flip_permutation)
 _J = len(POSE2POSE33)
 _NO_3D = {
     "joint_cam": np.zeros((_J, 3), np.float32),
+    "joint_cam_valid": np.zeros(_J, np.float32),
     "is_3d": np.float32(0),
     "smpl_joint_img": np.zeros((_J, 3), np.float32),
     "smpl_joint_trunc": np.zeros(_J, np.float32),

@@ -73,7 +73,7 @@ class Instance(Record):
     joints_img: tuple[Vec2, ...]
     joints_valid: tuple[bool, ...]
     joints_cam: tuple[Vec3, ...] | None = None
-    """3D ground-truth joints in `skeleton`, camera frame, metres."""
+    """3D ground-truth joints in `skeleton`, camera frame, metres: all of them, whatever `joints_valid` says of the image."""
     smpl: SmplParams | None = None
     camera: Camera | None = None
     """Needed wherever `smpl` or `joints_cam` is projected."""

@@ -29,6 +29,7 @@ INSTANCE = np.dtype(
         ("joints_img", "f4", (J, 2)),  # px
         ("joints_valid", "f4", J),
         ("joints_cam", "f4", (J, 3)),  # relative to the person's own pelvis, m
+        ("joints_cam_valid", "f4", J),  # also of joints outside the photograph
         ("is_3d", "f4"),
         ("has_fit", "f4"),  # whether pose, transl and camera below mean anything
         ("pose", "f4", 72),
@@ -86,7 +87,7 @@ def fill_instance(
 
 def mask_out(rows_B: np.ndarray, positions: np.ndarray | list[int]) -> None:
     """Take all supervision from these records: their image could not be used."""
-    for name in ("usable", "joints_valid", "is_3d", "has_fit", "shape_valid"):
+    for name in ("usable", "joints_valid", "joints_cam_valid", "is_3d", "has_fit", "shape_valid"):
         rows_B[name][positions] = 0
 
 
@@ -96,13 +97,12 @@ def _fill_joints(row: np.void, instance: Instance, with_3d: bool) -> None:
     img_S2, valid_S = np.array(instance.joints_img, dtype=np.float32), np.array(instance.joints_valid, dtype=np.float32)
     row["joints_img"][target] = img_S2[source]
     row["joints_valid"][target] = valid_S[source]
-    if "Pelvis" not in skeleton and all(hip in skeleton for hip in _HIPS):
-        hips = [skeleton.index(hip) for hip in _HIPS]
-        row["joints_img"][_PELVIS] = img_S2[hips].mean(0)
-        row["joints_valid"][_PELVIS] = valid_S[hips].prod()
+    centre = [skeleton.index(name) for name in (("Pelvis",) if "Pelvis" in skeleton else _HIPS) if name in skeleton]
+    if len(centre) == len(_HIPS):
+        row["joints_img"][_PELVIS] = img_S2[centre].mean(0)
+        row["joints_valid"][_PELVIS] = valid_S[centre].prod()
     row["joints_img"] *= row["joints_valid"][:, None]
-    if with_3d and instance.joints_cam is not None and row["joints_valid"][_PELVIS]:
+    if with_3d and instance.joints_cam is not None and centre:
         cam_S3 = np.array(instance.joints_cam, dtype=np.float32)
-        pelvis_3 = cam_S3[[skeleton.index(name) for name in (("Pelvis",) if "Pelvis" in skeleton else _HIPS)]].mean(0)
-        row["joints_cam"][target] = (cam_S3[source] - pelvis_3) * valid_S[source, None]
-        row["is_3d"] = 1
+        row["joints_cam"][target] = cam_S3[source] - cam_S3[centre].mean(0)
+        row["joints_cam_valid"][target] = row["is_3d"] = 1

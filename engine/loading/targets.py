@@ -80,8 +80,9 @@ def build_targets(
 ) -> dict[str, np.ndarray]:
     """Targets and masks (float32) of INSTANCE records whose `fit_cam` is filled in.
 
-    joint_img, smpl_joint_img (B, J, 3) heat-map units; joint_cam, smpl_joint_cam (B, J, 3) m; joint_valid, joint_trunc, smpl_joint_valid,
-    smpl_joint_trunc (B, J); is_3d, smpl_shape_valid (B,); smpl_pose, smpl_pose_valid (B, 72) rad; smpl_shape (B, 10).
+    joint_img, smpl_joint_img (B, J, 3) heat-map units; joint_cam, smpl_joint_cam (B, J, 3) m; joint_valid (annotated in the image),
+    joint_trunc (and in the crop), joint_cam_valid, smpl_joint_valid, smpl_joint_trunc (B, J);
+    is_3d, smpl_shape_valid (B,); smpl_pose, smpl_pose_valid (B, 72) rad; smpl_shape (B, 10).
     """
     has_fit_B = rows_B["has_fit"]
     fit_cam_BJ3 = rows_B["fit_cam"]
@@ -103,6 +104,7 @@ def build_targets(
         "joint_trunc": joint_trunc,
         "joint_valid": joint_valid,
         "joint_cam": joint_cam,
+        "joint_cam_valid": _swap_sides(rows_B["joints_cam_valid"], augmentation.flip_B),
         "is_3d": rows_B["is_3d"].copy(),
         "smpl_joint_img": fit_img,
         "smpl_joint_trunc": fit_trunc,

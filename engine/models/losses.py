@@ -70,7 +70,7 @@ def loss_terms(output: Pose2PoseOutput, batch: dict[str, Tensor], config: LossCo
         "smpl_pose": _pose_l1(output, batch, config.pose_target),
         "smpl_shape": _l1(output.betas_B10, batch["smpl_shape"], batch["smpl_shape_valid"][:, None]),
         "joint_proj": _l1(output.joint_proj_B332, batch["joint_img"][..., :2], batch["joint_trunc"][..., None]),
-        "joint_cam": _l1(relative_B333, batch["joint_cam"], (batch["joint_valid"] * is_3d_B1)[..., None]),
+        "joint_cam": _l1(relative_B333, batch["joint_cam"], (batch["joint_cam_valid"] * is_3d_B1)[..., None]),
         "smpl_joint_cam": _l1(relative_B333, batch["smpl_joint_cam"], batch["smpl_joint_valid"][..., None]),
         "latent_l2": _l2(_squared_angles(output) if output.latent_B32 is None else output.latent_B32.square(), batch, config),
         "shape_l2": _l2(output.betas_B10.square(), batch, config),

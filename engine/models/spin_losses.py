@@ -4,6 +4,7 @@ They differ from Pose2Pose's in kind: a mean runs over valid persons only (of a 
 its size does not depend on how many are valid, and joints are compared in crops that span [-1, 1]. SPIN compares 49 joints on the
 crop, of which the 25 of OpenPose never have weight but stay in the mean (24 of 49 count), and 24 in space. Ours are pose2pose33;
 so that every joint weighs what it weighs in SPIN, sums over joints are divided by SPIN's 49 and 24, whatever the number of ours.
+COCO has one more here than in SPIN, the pelvis between its annotated hips.
 
 Shapes: B batch, 33 joints of pose2pose33. Keys of a batch are those of `engine.loading.targets.build_targets`.
 Source: Kolotouros et al., SPIN (Section 3), and the weights of its public code.
@@ -82,7 +83,7 @@ def joints_2d(joint_proj_B332: Tensor, batch: dict[str, Tensor], count: int) -> 
 
 def joints_3d(joints_B333: Tensor, batch: dict[str, Tensor], count: int) -> Tensor:
     """Mean over persons with 3D joints of the squared error about the middle of the hips, over `count` joints."""
-    target_B333, valid_B33 = batch["joint_cam"], batch["joint_valid"]
+    target_B333, valid_B33 = batch["joint_cam"], batch["joint_cam_valid"]
     predicted, target = (j - j[:, _HIPS].mean(dim=1, keepdim=True) for j in (joints_B333, target_B333))
     error_B = ((predicted - target).square().mean(dim=2) * valid_B33).sum(dim=1) / count
     return _subset_mean(error_B, batch["is_3d"] * valid_B33[:, _HIPS].amin(dim=1))

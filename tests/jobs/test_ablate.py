@@ -16,7 +16,7 @@ from engine.ablation.study import plan_cells, training_config
 from engine.config import load_config
 from engine.errors import CheckpointMismatch
 from engine.synthetic.config import tiny_config
-from jobs.ablate import AblateConfig
+from jobs.ablate import AblateConfig, ablate
 from jobs.demo import REPO
 
 STUDIES = REPO / "jobs" / "configs" / "ablation"
@@ -45,7 +45,7 @@ def _submit(config: Path, out: Path) -> str:
     return done.stdout
 
 
-def test_a_study_is_run_and_found_done(tmp_path: Path) -> None:
+def test_a_study_is_run_and_found_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, config = tmp_path / "out", _tiny(tmp_path / "tiny.yaml")
     shown = _submit(config, out)
     assert "study: 4 networks, 0 of them done before" in shown and "[4/4]" in shown and "47.52" in shown
@@ -56,8 +56,8 @@ def test_a_study_is_run_and_found_done(tmp_path: Path) -> None:
     }  # fmt: skip
     assert all(float(r["pa_mpjpe_mm"]) > 0 for r in rows) and (study / "t.png").read_bytes().startswith(b"\x89PNG")
     tables = (study / "tables.md").read_text()
-    again = _submit(config, out)
-    assert "study: 4 networks, 4 of them done before" in again and (study / "tables.md").read_text() == tables
+    ablate(load_config(AblateConfig, ["--config", str(config), f"--out={out}"]))
+    assert "study: 4 networks, 4 of them done before" in capsys.readouterr().out and (study / "tables.md").read_text() == tables
 
     changed = load_config(AblateConfig, ["--config", str(config), f"--out={out}", "--study.base.optim.lr=0.5"]).study
     with pytest.raises(CheckpointMismatch, match=r"f/ours/seed0/run belongs to another config, which differs in optim"):

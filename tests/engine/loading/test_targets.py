@@ -36,7 +36,8 @@ def targets(rows: np.ndarray, augmentation: Augmentation) -> dict[str, np.ndarra
 def test_shapes_and_types(rows):
     found = targets(rows, draw(AugmentConfig(), KEYS))
     shapes = {
-        "joint_img": (33, 3), "joint_trunc": (33,), "joint_valid": (33,), "joint_cam": (33, 3), "is_3d": (), "smpl_joint_img": (33, 3),
+        "joint_img": (33, 3), "joint_trunc": (33,), "joint_valid": (33,), "joint_cam": (33, 3), "joint_cam_valid": (33,),
+        "is_3d": (), "smpl_joint_img": (33, 3),
         "smpl_joint_trunc": (33,), "smpl_joint_cam": (33, 3), "smpl_joint_valid": (33,), "smpl_pose": (72,), "smpl_pose_valid": (72,),
         "smpl_shape": (10,), "smpl_shape_valid": (),
     }  # fmt: skip

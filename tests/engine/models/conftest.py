@@ -59,6 +59,7 @@ def make_batch(body: Body) -> Callable[..., dict[str, Tensor]]:
             "joint_trunc": ones,
             "joint_valid": ones,
             "joint_cam": joints,
+            "joint_cam_valid": ones,
             "is_3d": full,
             "smpl_joint_img": img,
             "smpl_joint_trunc": ones * full[:, None],

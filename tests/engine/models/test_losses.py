@@ -47,7 +47,7 @@ def test_every_term_against_numpy(network, output: Pose2PoseOutput, make_batch) 
         for r in range(33):
             for axis in range(3):
                 cam = abs(relative[i, r, axis] - b["joint_cam"][i, r, axis]) / (B * 33 * 3)
-                expected["joint_cam"] += b["joint_valid"][i, r] * b["is_3d"][i] * cam
+                expected["joint_cam"] += b["joint_cam_valid"][i, r] * b["is_3d"][i] * cam
                 fit = abs(relative[i, r, axis] - b["smpl_joint_cam"][i, r, axis]) / (B * 33 * 3)
                 expected["smpl_joint_cam"] += b["smpl_joint_valid"][i, r] * fit
             for axis in range(2):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from engine.training.optim import WeightAverage
 from engine.training.state import TrainState, resume, save
 from schemas.checkpoints import CheckpointManifest, CheckpointPointer
 from schemas.records import sha256_hex
+from tests.engine.body.vposer_v2_layout import write_v2
 
 Make = Callable[..., TrainAnnotatorConfig]
 SETS = {"studio": "a" * 64}
@@ -157,6 +159,17 @@ def test_another_body_or_prior_is_refused(make_config: Make) -> None:
         with pytest.raises(CheckpointMismatch, match=f"trained with {part}"):
             load_network(str(folder))
         config = config.model_copy(update={"out": config.out + "x"})
+
+
+def test_a_vposer_directory_of_the_other_version_is_refused(make_config: Make, tmp_path: Path) -> None:
+    directory = tmp_path / "vposer"
+    shutil.copytree(make_config().prior.vposer_dir, directory)
+    config = make_config(prior={"kind": "vposer", "vposer_dir": str(directory)})
+    _saved(config)
+    shutil.rmtree(directory)
+    write_v2(directory)
+    with pytest.raises(CheckpointMismatch, match=r"trained with prior 'vposer-v1' of digest \w+, but the one here, 'vposer-v2'"):
+        load_network(config.out)
 
 
 def test_wrong_paths(tmp_path: Path, make_config: Make) -> None:

@@ -88,8 +88,8 @@ def _batch(size: int, hw: tuple[int, int]) -> dict[str, torch.Tensor]:
     def rand(*shape: int) -> torch.Tensor:
         return torch.rand(size, *shape, generator=rng)
 
-    flags = {"is_3d": (), "joint_trunc": (33,), "joint_valid": (33,), "smpl_joint_trunc": (33,), "smpl_joint_valid": (33,)}
-    flags |= {"smpl_pose_valid": (72,), "smpl_shape_valid": ()}
+    flags = {"is_3d": (), "joint_trunc": (33,), "joint_valid": (33,), "joint_cam_valid": (33,)}
+    flags |= {"smpl_joint_trunc": (33,), "smpl_joint_valid": (33,), "smpl_pose_valid": (72,), "smpl_shape_valid": ()}
     values = {"joint_img": (33, 3), "smpl_joint_img": (33, 3), "joint_cam": (33, 3), "smpl_joint_cam": (33, 3)}
     values |= {"smpl_pose": (72,), "smpl_shape": (10,)}
     batch = {name: (rand(*shape) > 0.4).float() for name, shape in flags.items()} | {name: rand(*shape) for name, shape in values.items()}
