@@ -30,6 +30,17 @@ def join(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/"), *(p.strip("/") for p in parts)])
 
 
+def absolute(url: str) -> str:
+    """The URL, or a plain path made absolute: a worker has a working directory of its own."""
+    return url if "://" in url else os.path.abspath(url)
+
+
+def split(url: str) -> tuple[Store, str]:
+    """The store of the folder an object lies in, and the object's key there."""
+    folder, slash, name = url.rpartition("/")
+    return Store(folder or slash or "."), name
+
+
 def relative(path: str) -> str:
     """A key that stays below its root. Raises StorageError for absolute paths and '..'."""
     if path.startswith("/") or ".." in path.split("/") or not path:
@@ -167,6 +178,14 @@ class Store:
         found = self.fs.find(base) if self.fs.exists(base) else []
         keys = [p[len(root) :].lstrip("/") for p in found]
         return sorted(k for k in keys if not k.rsplit("/", 1)[-1].startswith(".partial-") and not k.endswith(".lock"))
+
+    def clear(self, prefix: str) -> None:
+        """Remove everything below a prefix, what interrupted writes left there included. Nothing to remove is fine."""
+        self.fs.invalidate_cache()
+        try:
+            self.fs.rm(self.path(prefix), recursive=True)
+        except (FileNotFoundError, KeyError):
+            return
 
     def delete(self, key: str) -> None:
         """Remove an object. MissingInput if absent, where the store says so (S3 does not)."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from rich.console import Console
 
-from engine.ablation.study import Cell, StudyConfig, folder, release_name, training_config, variant_of
+from engine.ablation.study import Cell, StudyConfig, f_of, folder, release_name, release_store, training_config, variant_of
+from engine.errors import CheckpointMismatch, CommitConflict
 from engine.evaluation.results import Results
-from engine.evaluation.run import EvaluateConfig, NamedNetwork, ReleaseTruth, evaluate, read_results
+from engine.evaluation.run import RESULTS_KEY, EvaluateConfig, NamedNetwork, ReleaseTruth, evaluate, read_results
 from engine.fanout.run import AnnotateConfig, annotate
+from engine.releases.store import open_release
+from engine.shards.reader import open_shard_set
 from engine.storage import Store
 from engine.training.checkpoint import open_checkpoint
 from engine.training.config import TrainConfig
@@ -18,39 +21,54 @@ from engine.training.run import require_same_run, train
 def run_cell(study: StudyConfig, cell: Cell) -> None:
     """Train, and for f annotate, and measure. Raises what the stages raise."""
     torch.set_num_threads(1)
-    run = f"{folder(study, cell)}/run"
-    config = _whole_config(study, cell)
-    train(config)
+    train(_whole_config(study, cell))
     if cell.kind == "start":
         return
-    release = None
     if cell.kind == "f":
-        store = f"{study.out.rstrip('/')}/store"
         name = release_name(cell)
-        annotate(AnnotateConfig(shard_set=study.photographs, annotator=run, out=store, name=name, pool=study.pool))
-        release = ReleaseTruth(root=store, name=name, version=1, truth=study.truth)
-    network = NamedNetwork(name=cell.kind, checkpoint=run)
-    measuring = EvaluateConfig(
-        out=f"{folder(study, cell)}/evaluation", networks=(network,), test_set=study.test_set, release=release, body=config.body
-    )
-    evaluate(measuring, Console(quiet=True))
+        annotator = f"{folder(study, cell)}/run"
+        annotate(AnnotateConfig(shard_set=study.photographs, annotator=annotator, out=release_store(study), name=name, pool=study.pool))
+    _measure(study, cell)
 
 
 def is_done(study: StudyConfig, cell: Cell) -> bool:
-    """Whether nothing is left to do for the cell. CheckpointMismatch if what was done has another config than the study gives it now."""
+    """Whether nothing is left to do for the cell.
+
+    CheckpointMismatch or CommitConflict if what was done is of another config, release, test set or truth than the study names now.
+    """
     run = Store(f"{folder(study, cell)}/run")
+    if not (results_of(study, cell) or (cell.kind == "start" and run.exists("LATEST"))):
+        return False
+    checkpoint = open_checkpoint(run.url)
+    require_same_run(checkpoint, _whole_config(study, cell))
     if cell.kind == "start":
-        done = run.exists("LATEST") and open_checkpoint(run.url).manifest.finished
-    else:
-        done = Store(f"{folder(study, cell)}/evaluation").exists("results.json")
-    if done:
-        require_same_run(open_checkpoint(run.url), _whole_config(study, cell))
-    return done
+        return checkpoint.manifest.finished
+    release = open_release(release_store(study), release_name(cell if cell.kind == "f" else f_of(study, cell)))
+    photographs = open_shard_set(study.photographs).digest
+    if release.manifest.lineage["shard_set"] != photographs:
+        raise CommitConflict(f"{release.where}: is of other photographs than {study.photographs}; give the study another out")
+    if cell.kind == "g" and release.digest not in checkpoint.manifest.training_sets.values():
+        raise CheckpointMismatch(f"{run.url}: was not trained on {release.where}, which is newer; remove {folder(study, cell)}")
+    _measure(study, cell)
+    return True
 
 
 def results_of(study: StudyConfig, cell: Cell) -> Results | None:
-    """The cell's errors; None while it is not done."""
-    return read_results(f"{folder(study, cell)}/evaluation") if cell.kind != "start" and is_done(study, cell) else None
+    """The cell's errors; None while there are none, and for what others start from."""
+    url = f"{folder(study, cell)}/evaluation"
+    return read_results(url) if cell.kind != "start" and Store(url).exists(RESULTS_KEY) else None
+
+
+def _measure(study: StudyConfig, cell: Cell) -> None:
+    """Write the cell's errors; if they are there, CommitConflict unless they are of these inputs."""
+    run, name = f"{folder(study, cell)}/run", release_name(cell)
+    release = None
+    if cell.kind == "f":
+        version = open_release(release_store(study), name).manifest.version
+        release = ReleaseTruth(root=release_store(study), name=name, version=version, truth=study.truth)
+    network = NamedNetwork(name=cell.kind, checkpoint=run)
+    out, body = f"{folder(study, cell)}/evaluation", training_config(study, cell).body
+    evaluate(EvaluateConfig(out=out, networks=(network,), test_set=study.test_set, release=release, body=body), Console(quiet=True))
 
 
 def _whole_config(study: StudyConfig, cell: Cell) -> TrainConfig:

@@ -81,6 +81,7 @@ class StudyConfig(Config):
                 self._require("starts", variant.backbone_of, f"{group}.{name}")
                 self._require("annotators", variant.weights_of, f"{group}.{name}")
                 self._require("annotators", variant.f, f"{group}.{name}")
+                self._require_end(group, name)
                 if (group == "estimators" and variant.f is None) or (group == "starts" and variant.f is not None):
                     raise ValueError(f"{group}.{name}: an estimator names its f, and what others start from has none")
         return self
@@ -88,6 +89,22 @@ class StudyConfig(Config):
     def _require(self, group: str, name: str | None, where: str) -> None:
         if name is not None and name not in getattr(self, group):
             raise ValueError(f"{where}: there is no {name!r} in {group}; there are {', '.join(getattr(self, group)) or 'none'}")
+
+    def _require_end(self, group: str, name: str) -> None:
+        """ValueError if a chain of `weights_of` and `f` comes back to where it was: nothing in it could start."""
+        seen: list[str] = []
+        waiting = [(group, name)]
+        while waiting:
+            at = waiting.pop()
+            variant = getattr(self, at[0])[at[1]]
+            if ".".join(at) in seen:
+                continue
+            seen.append(".".join(at))
+            after = [("annotators", n) for n in (variant.weights_of, variant.f) if n]
+            after += [("starts", variant.backbone_of)] if variant.backbone_of else []
+            if (group, name) in after:
+                raise ValueError(f"{group}.{name}: waits for itself, by way of {' -> '.join(seen)}")
+            waiting += [each for each in after if each[1] in getattr(self, each[0])]
 
     def seeds_of(self, table: TableConfig) -> tuple[int, ...]:
         """The seeds a table's rows are run with."""
@@ -142,6 +159,16 @@ def folder(study: StudyConfig, cell: Cell) -> str:
     return f"{study.out.rstrip('/')}/{cell}"
 
 
+def release_store(study: StudyConfig) -> str:
+    """URL of the store of every f's pseudo-GT."""
+    return f"{study.out.rstrip('/')}/store"
+
+
+def f_of(study: StudyConfig, cell: Cell) -> Cell:
+    """The f whose pseudo-GT a g is trained on."""
+    return Cell(kind="f", name=study.estimators[cell.name].f, seed=cell.seed)
+
+
 def release_name(cell: Cell) -> str:
     """Name of an f's release in the study's store."""
     return f"{cell.name}-seed{cell.seed}"
@@ -162,4 +189,4 @@ def _with_release(study: StudyConfig, source: dict[str, Any], f: str, seed: int)
     if source["url"] != study.photographs:
         return source
     kept = {key: value for key, value in source.items() if key != "supervise"}
-    return kept | {"release_url": f"{study.out.rstrip('/')}/store", "release_name": release_name(Cell(kind="f", name=f, seed=seed))}
+    return kept | {"release_url": release_store(study), "release_name": release_name(Cell(kind="f", name=f, seed=seed))}

@@ -21,7 +21,7 @@ from engine.body.cameras import virtual_camera
 from engine.body.smpl import Body, BodyConfig, load_body
 from engine.config import Config
 from engine.errors import ConfigError
-from engine.storage import Store
+from engine.storage import split
 from schemas.crops import CropSpec
 from schemas.records import canonical_json, sha256_hex
 from schemas.skeletons import SMPL24
@@ -90,9 +90,9 @@ def arms_down_pose() -> np.ndarray:
 
 
 def _read_params(url: str) -> tuple[np.ndarray, np.ndarray]:
-    folder, _, name = url.rpartition("/")
+    store, name = split(url)
     try:
-        values: dict[str, Any] = json.loads(Store(folder or ".").get(name))
+        values: dict[str, Any] = json.loads(store.get(name))
         pose, betas = (np.asarray(values[key], np.float32) for key in ("pose", "betas"))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"mean pose {url}: expected a JSON object with 'pose' and 'betas': {error!r}") from None

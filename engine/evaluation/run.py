@@ -27,7 +27,7 @@ from engine.evaluation.tables import print_results
 from engine.loading.decode import Decoder
 from engine.releases.store import open_release
 from engine.shards.reader import ShardSet, open_shard_set
-from engine.storage import Store
+from engine.storage import Store, split
 from schemas.records import canonical_json, sha256_hex
 
 RESULTS_KEY = "results.json"
@@ -167,5 +167,5 @@ def _title(shards: ShardSet) -> str:
 
 
 def _read(url: str) -> bytes:
-    folder, _, name = url.rpartition("/")
-    return Store(folder or ".").get(name)
+    store, name = split(url)
+    return store.get(name)

@@ -6,7 +6,6 @@ rest and ends at the same release; when nothing is left it starts neither Ray no
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable
 from typing import Literal
@@ -27,7 +26,7 @@ from engine.releases.commit import draft_release, load_commits, make_commit, pub
 from engine.releases.store import object_key, read_head, read_manifest
 from engine.releases.tables import encode
 from engine.shards.reader import open_shard_set
-from engine.storage import Store
+from engine.storage import Store, absolute
 from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardCommit, ShardPlan
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 
@@ -92,11 +91,11 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
 def _with_absolute_paths(config: AnnotateConfig) -> AnnotateConfig:
     """Workers have a working directory of their own, so local paths are made absolute here."""
 
-    def absolute(url: str | None) -> str | None:
-        return url if url is None or "://" in url or url == MEAN_POSE else os.path.abspath(url)
+    def settled(url: str | None) -> str | None:
+        return url if url is None or url == MEAN_POSE else absolute(url)
 
-    urls = {name: absolute(getattr(config, name)) for name in ("shard_set", "out", "annotator")}
-    mean_pose = config.mean_pose.model_copy(update={"params": absolute(config.mean_pose.params)})
+    urls = {name: settled(getattr(config, name)) for name in ("shard_set", "out", "annotator")}
+    mean_pose = config.mean_pose.model_copy(update={"params": settled(config.mean_pose.params)})
     return config.model_copy(update=urls | {"mean_pose": mean_pose})
 
 

@@ -97,8 +97,12 @@ class BatchStream:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Shard sets and releases the batches are made of: name -> digest."""
-        return {name: digest for source in self._sources for name, digest in source.digests.items()}
+        """Shard sets and releases the batches are made of: name -> digest. Of several with one name, the later carry their digest in it."""
+        found: dict[str, str] = {}
+        for source in self._sources:
+            for name, digest in source.digests.items():
+                found[name if found.get(name, digest) == digest else f"{name}@{digest[:12]}"] = digest
+        return found
 
     @property
     def summary(self) -> list[dict[str, str | int | float]]:

@@ -8,6 +8,7 @@ Shapes: B instances of a batch, N of a sample.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -17,13 +18,15 @@ from engine.errors import RawDataError
 from engine.loading.instances import INSTANCE
 
 _FLOATS = [name for name in INSTANCE.names or () if INSTANCE[name].base.kind == "f"]
+LARGEST_TARGET = 1e6
+"""Targets are metres, radians and heat-map cells: nothing true is near it."""
 _ENOUGH = 64
 """Persons of a source that are looked at before it is called unusable."""
 
 
 def withdraw_nonfinite(rows_N: np.ndarray, names: Sequence[str]) -> dict[str, str]:
     """Empty the INSTANCE records that hold a NaN or an infinity, in place; why, by name."""
-    problems = _nonfinite({field: rows_N[field] for field in _FLOATS}, names)
+    problems = _unsound({field: rows_N[field] for field in _FLOATS}, names)
     for position, name in enumerate(names):
         if name in problems:
             image_wh = rows_N["image_wh"][position].copy()
@@ -33,10 +36,13 @@ def withdraw_nonfinite(rows_N: np.ndarray, names: Sequence[str]) -> dict[str, st
 
 
 def withdraw_targets(targets: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, str]:
-    """Zero all targets and masks of persons one of whose targets overflowed, in place; why, by name."""
-    if all(np.isfinite(values).all() for values in targets.values()):
+    """Zero all targets and masks of persons one of whose targets overflowed or is absurd, in place; why, by name.
+
+    A joint a million heat-map cells away is no number that is none, but its square, under bf16 or not, soon makes one.
+    """
+    if all((np.abs(values) <= LARGEST_TARGET).all() for values in targets.values()):
         return {}
-    problems = _nonfinite(targets, names)
+    problems = _unsound(targets, names, LARGEST_TARGET)
     for position, name in enumerate(names):
         if name in problems:
             for values in targets.values():
@@ -70,9 +76,11 @@ class SourceWatch:
                     )
 
 
-def _nonfinite(values: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, str]:
+def _unsound(values: Mapping[str, np.ndarray], names: Sequence[str], largest: float = math.inf) -> dict[str, str]:
     found: dict[str, str] = {}
     for field, array in values.items():
-        for position in np.flatnonzero(~np.isfinite(array).reshape(len(names), -1).all(axis=1)):
-            found.setdefault(names[position], f"{field} has a number that is not finite")
+        size_NK = np.abs(array).reshape(len(names), -1)
+        for position in np.flatnonzero(~(np.isfinite(size_NK) & (size_NK <= largest)).all(axis=1)):
+            problem = f"is beyond {largest:g}" if np.isfinite(size_NK[position]).all() else "is not finite"
+            found.setdefault(names[position], f"{field} has a number that {problem}")
     return found

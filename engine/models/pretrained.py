@@ -9,7 +9,6 @@ refused: a silent partial load is the commonest way not to reproduce the paper.
 from __future__ import annotations
 
 import io
-import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from engine.errors import CheckpointMismatch, UnsafeInput
 from engine.models.backbone import ResNet
-from engine.storage import Store
+from engine.storage import split
 
 WRAPPERS = ("module.", "model.", "backbone.")
 """Prefixes that DataParallel and the networks' own classes leave on a name."""
@@ -73,8 +72,8 @@ def load_backbone(backbone: ResNet, url: str) -> BackboneReport:
     Only BatchNorm's counters may be missing. Raises MissingInput if there is no file, UnsafeInput if it is not plain weights,
     CheckpointMismatch if it holds no ResNet, several, weights that are not finite, or another ResNet, saying which it looks like.
     """
-    folder, _, name = url.rpartition("/")
-    data = Store(folder or ".").get(name)
+    store, name = split(url)
+    data = store.get(name)
     with torch.serialization.safe_globals(_SCALARS):
         content = load_weights(data, url)
     keys, state, prefix = _locate(content, url)
@@ -91,10 +90,10 @@ def load_backbone(backbone: ResNet, url: str) -> BackboneReport:
 
 
 def load_weights(data: bytes, name: str) -> object:
-    """`torch.load` of plain weights, onto the CPU. UnsafeInput if the bytes hold objects other than tensors and containers."""
+    """`torch.load` of plain weights, onto the CPU. UnsafeInput if the bytes are damaged or hold more than tensors and containers."""
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # damaged files of torch's old format raise whatever their pickle runs into
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise UnsafeInput(f"{name}: expected a torch file of tensors alone, refused: {reason}") from None
 

@@ -26,7 +26,7 @@ from engine.report.overlay import Figure, contact_sheet, encode_jpeg
 from engine.report.pictures import Row, drawn_keys, figures, lowest_keys, spread_keys
 from engine.report.plots import histograms, loss_curves
 from engine.shards.reader import ShardSet, open_shard_set
-from engine.storage import Store, join
+from engine.storage import Store, join, split
 from engine.training.checkpoint import open_checkpoint
 from engine.training.history import read_history
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
@@ -217,8 +217,8 @@ def _release_caption(sample: Sample, rows: list[Row]) -> list[str]:
 def _truth_of(url: str | None, body: Body):
     if url is None:
         return lambda instance: None
-    folder, _, name = url.rpartition("/")
-    table: pa.Table = read_truth(Store(folder or ".").get(name), url)
+    store, name = split(url)
+    table: pa.Table = read_truth(store.get(name), url)
     places = {person: i for i, person in enumerate(table["annotation_id"].to_pylist())}
 
     def truth(instance: Instance) -> np.ndarray | None:

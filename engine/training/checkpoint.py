@@ -25,6 +25,7 @@ from engine.models.estimator import Network
 from engine.models.pretrained import load_weights
 from engine.models.registry import build, config_type
 from engine.storage import Store
+from engine.training.config import recorded_config
 from schemas.checkpoints import CheckpointFile, CheckpointManifest, CheckpointPart, CheckpointPointer
 from schemas.records import sha256_hex
 
@@ -76,20 +77,21 @@ def part(component: Body | PosePrior, config: BodyConfig | PriorConfig) -> Check
 def commit(run: Store, files: dict[str, bytes], keep: int, **fields: Any) -> CheckpointManifest:
     """Write a checkpoint and move LATEST to it; then drop all but the newest `keep`. `fields` are the manifest's others.
 
-    A manifest that is there already (a crash came between it and LATEST) is adopted. CommitConflict if another run wrote here.
+    A manifest that is there already (a crash came between it and LATEST) is adopted. CommitConflict if another run wrote here. Folders of
+    later steps, which a crash may have left, stay until the run comes to them.
     """
     path = f"checkpoints/{fields['step']:08d}"
     folder = run.child(path)
     before, newest = _pointer_bytes(run), latest(run)
-    if newest is not None and newest.manifest.config_digest != fields["config_digest"]:
-        raise CommitConflict(f"{run.url}: holds checkpoints of another config; give this run a directory of its own")
+    if newest is not None:
+        _require_same_training(newest.manifest, fields, run)
     if newest is not None and newest.manifest.step > fields["step"]:
         raise CommitConflict(f"{run.url}: another run is ahead, at step {newest.manifest.step}; stop one of the two")
     if folder.exists(MANIFEST):
         manifest = _manifest(folder)
+        _require_same_training(manifest, fields, run)
     else:
-        for leftover in folder.list():
-            folder.delete(leftover)
+        run.clear(path)
         for name, data in files.items():
             folder.create(name, data)
         entries = {name: CheckpointFile(sha256=sha256_hex(data), size_bytes=len(data)) for name, data in files.items()}
@@ -98,7 +100,7 @@ def commit(run: Store, files: dict[str, bytes], keep: int, **fields: Any) -> Che
     pointer = CheckpointPointer(step=manifest.step, path=path, manifest_sha256=sha256_hex(folder.get(MANIFEST)))
     if before != pointer.to_bytes():
         run.swap(LATEST, before, pointer.to_bytes())
-    _drop_old(run, keep)
+    _drop_old(run, keep, manifest.step)
     return manifest
 
 
@@ -140,11 +142,8 @@ def load_network(url: str, device: str = "cpu") -> LoadedNetwork:
     checkpoint = open_checkpoint(url)
     manifest = checkpoint.manifest
     body = load_body(validate(BodyConfig, manifest.body.config, f"{url}, body"))
-    _same("body", manifest.body, body, url)
-    prior = None
-    if manifest.prior is not None:
-        prior = load_prior(validate(PriorConfig, manifest.prior.config, f"{url}, prior"))
-        _same("prior", manifest.prior, prior, url)
+    prior = load_prior(validate(PriorConfig, manifest.prior.config, f"{url}, prior")) if manifest.prior is not None else None
+    require_same_parts(checkpoint, body, prior)
     model = build(validate(config_type(manifest.model), manifest.model, f"{url}, model"), body, prior)
     load_state(model, checkpoint.tensors("model.pt"), f"{checkpoint.store.url}/model.pt")
     model.to(memory_format=torch.channels_last).to(device).eval().requires_grad_(False)
@@ -180,12 +179,23 @@ def history_bytes(rows: list[dict[str, float]]) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows) or b"\n"
 
 
-def _same(kind: str, recorded: CheckpointPart, found: Body | PosePrior, url: str) -> None:
-    if recorded.digest != found.digest:
-        raise CheckpointMismatch(
-            f"checkpoint {url}: trained with {kind} {recorded.name!r} of digest {recorded.digest[:12]}, but the one here, {found.name!r}, "
-            f"has {found.digest[:12]}; restore the {kind}'s files, or train again with these"
-        )
+def require_same_parts(checkpoint: Checkpoint, body: Body, prior: PosePrior | None) -> None:
+    """CheckpointMismatch unless body and prior, which checkpoints do not contain, are those it was trained with. A prior is compared if
+    there are two: a network may start from one with another head."""
+    for kind, recorded, found in (("body", checkpoint.manifest.body, body), ("prior", checkpoint.manifest.prior, prior)):
+        if recorded is not None and found is not None and recorded.digest != found.digest:
+            raise CheckpointMismatch(
+                f"checkpoint {checkpoint.store.url}: trained with {kind} {recorded.name!r} of digest {recorded.digest[:12]}, but the one "
+                f"here, {found.name!r}, has {found.digest[:12]}; restore the {kind}'s files, or train again with these"
+            )
+
+
+def _require_same_training(there: CheckpointManifest, fields: dict[str, Any], run: Store) -> None:
+    """CommitConflict if a checkpoint in this run's directory is of another config, or trained on other sets."""
+    then, now = (recorded_config(m["role"], m["config"]) for m in (there.model_dump(), fields))
+    same = there.config == fields["config"] if then is None or now is None else then.identity() == now.identity()
+    if not same or there.training_sets != fields["training_sets"]:
+        raise CommitConflict(f"{run.url}: holds checkpoints of another config or other training sets; give this run a directory of its own")
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -208,8 +218,10 @@ def _manifest(folder: Store) -> CheckpointManifest:
         raise StorageError(f"{folder.url}/{MANIFEST}: not a checkpoint's manifest: {key}: {first['msg']}") from None
 
 
-def _drop_old(run: Store, keep: int) -> None:
+def _drop_old(run: Store, keep: int, newest: int) -> None:
+    """All but the last `keep` folders up to step `newest`. The manifest goes first, so that half a folder is no checkpoint."""
     folders = sorted({key.split("/")[1] for key in run.list("checkpoints")})
-    for folder in folders[:-keep]:
-        for name in sorted(run.list(f"checkpoints/{folder}"), key=lambda key: not key.endswith(MANIFEST)):
-            run.delete(name)
+    for folder in [name for name in folders if int(name) <= newest][:-keep]:
+        if run.exists(f"checkpoints/{folder}/{MANIFEST}"):
+            run.delete(f"checkpoints/{folder}/{MANIFEST}")
+        run.clear(f"checkpoints/{folder}")

@@ -6,9 +6,11 @@ network) and `model.head: vposer` with the L2 weights (3: a pose prior's latent,
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
 from engine.body.pose_prior import PriorConfig
 from engine.body.smpl import BodyConfig
@@ -19,6 +21,8 @@ from engine.models.estimators.pose2pose import Pose2PoseConfig
 from engine.models.losses import LossConfig
 from engine.models.registry import network_name
 from engine.models.simple_baselines import SimpleBaselinesConfig
+from engine.releases.store import open_release
+from engine.storage import absolute
 
 
 class OptimConfig(Config):
@@ -178,11 +182,56 @@ class TrainEstimatorConfig(TrainConfig):
 
 
 def identity_of(values: dict[str, Any]) -> dict[str, Any]:
-    """`TrainConfig.identity` of a dumped config, as a checkpoint's manifest holds it."""
+    """`TrainConfig.identity` of a dumped config."""
     kept = {key: value for key, value in values.items() if key not in RUNTIME_FIELDS}
     return kept | {"loading": {key: value for key, value in values["loading"].items() if key not in LOADING_RUNTIME_FIELDS}}
 
 
+def recorded_config(role: str, values: dict[str, Any]) -> TrainConfig | None:
+    """The config a checkpoint's manifest holds, keys that are younger than it at their defaults; None if it is not one of this version."""
+    kinds = {"annotator": TrainAnnotatorConfig, "estimator": TrainEstimatorConfig, "pose2d": TrainPose2dConfig}
+    try:
+        return kinds[role].model_validate(values)
+    except ValidationError:
+        return None
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The config with every local path made absolute: Ray Train's workers have a working directory of their own."""
+
+    def settled(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {k: settled(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [settled(v) for v in value]
+        return absolute(value) if isinstance(value, str) and key in PATH_FIELDS else value
+
+    return type(config).model_validate(settled(config.model_dump(mode="json")))
+
+
+def with_release_versions(config: TrainConfig, trained_on: Mapping[str, str]) -> TrainConfig:
+    """The config with `release_version: null` settled, once for all workers and restarts.
+
+    A run that has begun keeps to the version among `trained_on` (a manifest's training sets); a new one takes the newest there is.
+    """
+
+    def settled(source: SourceConfig) -> SourceConfig:
+        if source.release_url is None or source.release_name is None or source.release_version is not None:
+            return source
+        known = re.compile(rf"release/{re.escape(source.release_name)}/v(\d+)(@.*)?")
+        versions = {int(match[1]) for name in trained_on if (match := known.fullmatch(name))}
+        if len(versions) != 1:
+            versions = {open_release(source.release_url, source.release_name).manifest.version}
+        return source.model_copy(update={"release_version": versions.pop()})
+
+    halves = {half: tuple(map(settled, getattr(config.loading, half))) for half in ("mocap", "itw")}
+    return config.model_copy(
+        update={"loading": config.loading.model_copy(update=halves), "itw_3d": tuple(map(settled, config.itw_3d))}
+    )
+
+
+PATH_FIELDS = {"out", "url", "release_url", "cache_dir", "backbone_init", "init_from", "smpl_dir", "h36m_regressor", "vposer_dir"}
+"""Fields of TrainConfig, at any depth, that hold a path or URL."""
 RUNTIME_FIELDS = {
     "out", "device", "num_workers", "elastic_check_s", "micro_batch", "cpus_per_worker", "threads", "compile",
     "checkpoint_every_steps", "checkpoint_every_s", "keep_checkpoints", "log_every_steps", "progress_every_s", "max_failures",

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from engine.config import Config
-from engine.errors import MissingInput
+from engine.errors import CheckpointMismatch, MissingInput
 from engine.storage import Store
 from engine.training.checkpoint import latest, serialise
 
@@ -25,7 +25,10 @@ class ExportConfig(Config):
 
 
 def export_backbone(config: ExportConfig) -> None:
-    """Write the backbone's weights as float16. MissingInput without a checkpoint, AlreadyExists if the file is there."""
+    """Write the backbone's weights as float16.
+
+    MissingInput without a checkpoint, CheckpointMismatch if its weights do not fit, AlreadyExists if the file is there.
+    """
     checkpoint = latest(Store(config.run))
     if checkpoint is None:
         raise MissingInput(f"{config.run}: no checkpoint; train first, or check the path")
@@ -35,6 +38,10 @@ def export_backbone(config: ExportConfig) -> None:
         for name, value in weights.items()
         if name.startswith(PREFIX)
     }
+    if large := [name for name, value in backbone.items() if not value.isfinite().all()]:
+        raise CheckpointMismatch(f"{config.run}: {len(large)} weights ({large[0]}) are beyond half precision; has training diverged?")
+    if not backbone:
+        raise CheckpointMismatch(f"{config.run}: its network has no weights named {PREFIX}*; expected a run of f, g or a 2D-pose network")
     data = serialise(backbone)
     Store(config.out).create(config.name, data)
     print(f"{len(backbone)} weights of step {checkpoint.manifest.step}, {len(data) / 1e6:.1f} MB -> {config.out}/{config.name}", flush=True)

@@ -19,33 +19,38 @@ from torch.nn.parallel import DistributedDataParallel
 
 from engine.body.pose_prior import load_prior
 from engine.body.smpl import load_body
-from engine.errors import CommitConflict
+from engine.errors import CheckpointMismatch, CommitConflict
 from engine.loading.batches import Batch, BatchStream
 from engine.loading.counter_rng import stable_key
 from engine.loading.mean_parameters import mean_parameters
 from engine.models.estimator import Network
 from engine.models.registry import build
 from engine.storage import Store
-from engine.training.checkpoint import latest, load_state, open_checkpoint
+from engine.training.checkpoint import latest, load_state, open_checkpoint, require_same_parts
 from engine.training.config import TrainConfig
 from engine.training.division import micro_batch, micro_batches
 from engine.training.optim import WeightAverage, learning_rate
 from engine.training.progress import Reporter, StepResult, opening_line
 from engine.training.state import TrainState, resume, save
+from schemas.records import canonical_json, sha256_hex
 
 
-def build_network(config: TrainConfig, rank: int = 0) -> Network:
-    """The network at its start: seeded, with recipe 2's backbone if the config names one. Raises what its parts raise."""
+def build_network(config: TrainConfig, rank: int = 0, fresh: bool = True) -> Network:
+    """The network at its start: seeded, with recipe 2's backbone if the config names one. Raises what its parts raise.
+
+    Not `fresh`: a checkpoint brings the weights, so `backbone_init` and `init_from`, which may be gone by then, are not read.
+    """
     body = load_body(config.body)
     prior = load_prior(config.prior) if config.model.needs_prior else None
     torch.manual_seed(config.seed)
     model = build(config.model, body, prior)
-    if config.backbone_init:
+    if config.backbone_init and fresh:
         report = model.init_backbone(config.backbone_init)
         if rank == 0:
             print(f"backbone from {config.backbone_init}: {report}", flush=True)
-    if config.init_from:
+    if config.init_from and fresh:
         source = open_checkpoint(config.init_from)
+        require_same_parts(source, body, prior)
         load_state(model, source.tensors("model.pt"), f"{source.store.url}/model.pt")
         if rank == 0:
             print(f"network from {source.store.url}, step {source.manifest.step}", flush=True)
@@ -59,17 +64,19 @@ def fit(config: TrainConfig, rank: int, world_size: int, device: torch.device, r
     returns something true, also alike, a checkpoint is committed at once. Raises Diverged when loss or gradient stop being numbers,
     and what data and checkpoints raise.
     """
-    model = build_network(config, rank).to(memory_format=torch.channels_last).to(device)
+    run = Store(config.out)
+    fresh = latest(run) is None
+    model = build_network(config, rank, fresh).to(memory_format=torch.channels_last).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optim.lr, fused=True)
     decay = config.optim.ema_decay
-    run = Store(config.out)
     with BatchStream(config.sources(), config.model.crop, model.body, rank, world_size) as stream:
-        if model.needs_mean_parameters and config.init_from is None and latest(run) is None:
+        if model.needs_mean_parameters and config.init_from is None and fresh:
             mean = mean_parameters(stream.sources)
             model.set_mean_parameters(mean.rotmats_2433, mean.betas_10)
         state = TrainState(model, optimizer, WeightAverage(model, decay) if decay is not None else None)
+        state.bf16 = use_bf16(config.precision, device)
         resume(state, run, stream.digests)
-        require_same_step(state.step, world_size, device, run)
+        require_agreement(state, stream.digests, world_size, device, run)
         if config.compile:
             model.backbone.compile()
         network = DistributedDataParallel(model, gradient_as_bucket_view=True) if world_size > 1 else model
@@ -139,15 +146,26 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(stable_key(seed, "step", step, rank))
 
 
-def require_same_step(step: int, world_size: int, device: torch.device, run: Store) -> None:
-    """CommitConflict unless every rank stands at the same step: a worker thought dead may have committed while they read."""
+def require_agreement(state: TrainState, training_sets: dict[str, str], world_size: int, device: torch.device, run: Store) -> None:
+    """CommitConflict unless every rank stands at the same step: a worker thought dead may have committed while they read.
+
+    CheckpointMismatch unless all have the same body, prior, training sets and precision, which their machines may not.
+    """
     if world_size == 1:
         return
-    bounds = torch.tensor([step, -step], device=device)
+    prior = state.model.prior
+    files = {"body": state.model.body.digest, "prior": prior.digest if prior else None, "bf16": state.bf16, "sets": training_sets}
+    mark = int(sha256_hex(canonical_json(files))[:15], 16)
+    bounds = torch.tensor([state.step, mark, -state.step, -mark], device=device)
     dist.all_reduce(bounds, op=dist.ReduceOp.MAX)
-    most, least = int(bounds[0]), -int(bounds[1])
+    most, highest, least, lowest = (int(value) for value in bounds * torch.tensor([1, 1, -1, -1], device=device))
     if most != least:
         raise CommitConflict(f"{run.url}: ranks found checkpoints of steps {least} and {most}; another run commits here: stop one")
+    if highest != lowest:
+        raise CheckpointMismatch(
+            f"{run.url}: workers differ in body files, prior files, training sets or native bf16; put the same files on every machine, "
+            "and set `precision` where machines differ"
+        )
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -24,9 +24,9 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from engine.errors import CheckpointMismatch, ConfigError, EngineError
 from engine.releases.store import open_release
 from engine.shards.reader import open_shard_set
-from engine.storage import Store
+from engine.storage import Store, absolute
 from engine.training.checkpoint import Checkpoint, latest
-from engine.training.config import TrainConfig, identity_of
+from engine.training.config import TrainConfig, recorded_config, with_absolute_paths, with_release_versions
 from engine.training.division import require_divisible
 from engine.training.loop import build_network, fit
 from engine.training.progress import Diverged
@@ -43,14 +43,15 @@ def train(config: TrainConfig) -> CheckpointManifest:
     Runs on the Ray cluster this process is connected to, that of RAY_ADDRESS, or a local one of its own. Raises CheckpointMismatch when
     the run directory belongs to another config, and EngineError when training fails after `max_failures` restarts of its workers.
     """
-    run = Store(config.out)
+    run = Store(absolute(config.out))
     done = latest(run)
+    config = _settled(config, done)
     if done is not None:
         require_same_run(done, config)
     if done is not None and done.manifest.finished:
         print(f"{config.role}: {config.out} is finished at step {done.manifest.step}; nothing to do", flush=True)
         return done.manifest
-    check_inputs(config)
+    check_inputs(config, fresh=done is None)
     if not ray.is_initialized():
         ray.init(address=os.environ.get("RAY_ADDRESS", "local"))
     _quieten_ray()
@@ -101,14 +102,24 @@ def _report(row: dict[str, Any]) -> bool:
 
 def require_same_run(checkpoint: Checkpoint, config: TrainConfig) -> None:
     """CheckpointMismatch unless the checkpoint is of this very training; names the keys in which the configs differ."""
-    if keys := ", ".join(_differing(identity_of(checkpoint.manifest.config), config.identity())):
+    config, then = _settled(config, checkpoint), recorded_config(checkpoint.manifest.role, checkpoint.manifest.config)
+    identity = checkpoint.manifest.config if then is None else _settled(then, checkpoint).identity()
+    if keys := ", ".join(_differing(identity, config.identity())):
         raise CheckpointMismatch(
             f"run directory {config.out} belongs to another config, which differs in {keys}; set `out` to a new directory, or restore them"
         )
 
 
-def check_inputs(config: TrainConfig) -> None:
-    """Open what the config names, so that a wrong path is one message here and not a restart of every worker."""
+def _settled(config: TrainConfig, checkpoint: Checkpoint | None) -> TrainConfig:
+    """The config with nothing left open that workers or restarts could read in different ways."""
+    return with_release_versions(with_absolute_paths(config), checkpoint.manifest.training_sets if checkpoint else {})
+
+
+def check_inputs(config: TrainConfig, fresh: bool = True) -> None:
+    """Open what the config names, so that a wrong path is one message here and not a restart of every worker.
+
+    What a run only starts from is not asked for once it has a checkpoint.
+    """
     require_divisible(config)
     sources = config.sources()
     for source in (*sources.mocap, *sources.itw):
@@ -117,7 +128,7 @@ def check_inputs(config: TrainConfig) -> None:
             raise ConfigError(f"loading: shard set {source.url} has no persons; take it out of the config, or ingest it again")
         if source.release_url is not None:
             open_release(source.release_url, source.release_name, source.release_version)
-    build_network(config)
+    build_network(config, fresh=fresh)
 
 
 def scaling(config: TrainConfig) -> ScalingConfig:

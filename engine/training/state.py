@@ -7,6 +7,7 @@ rank 0's: DistributedDataParallel gives them to the other ranks before every for
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +17,15 @@ from torch import Tensor
 from engine.errors import AlreadyExists, CheckpointMismatch
 from engine.models.estimator import Network
 from engine.storage import Store
-from engine.training.checkpoint import commit, history_bytes, latest, load_state, part, serialise
+from engine.training.checkpoint import commit, history_bytes, latest, load_state, part, require_same_parts, serialise
 from engine.training.config import TrainConfig
 from engine.training.history import parse_history
 from engine.training.optim import WeightAverage
 from engine.training.progress import Pending
 from engine.training.tensorboard import event_file, event_file_name
 from schemas.records import canonical_json, sha256_hex
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -39,12 +42,14 @@ class TrainState:
     """Steps that are in no row of the history yet."""
     saved_step: int = 0
     """Step of the newest checkpoint."""
+    bf16: bool | None = None
+    """Whether the backbone runs in bf16; not brought back, but told where it differs."""
 
 
 def resume(state: TrainState, run: Store, training_sets: dict[str, str]) -> None:
     """Bring `state` to the run's latest checkpoint, if there is one.
 
-    CheckpointMismatch if it is of another network, or if a training set's content has changed since.
+    CheckpointMismatch if it is of another network, or if the content of a training set, the body or the prior has changed since.
     """
     checkpoint = latest(run)
     if checkpoint is None:
@@ -55,6 +60,7 @@ def resume(state: TrainState, run: Store, training_sets: dict[str, str]) -> None
             f"run {run.url}: training sets {', '.join(changed)} are not those its checkpoint was trained on; restore them, "
             "or train in a new directory"
         )
+    require_same_parts(checkpoint, state.model.body, state.model.prior)
     name = f"{checkpoint.store.url}/model.pt"
     weights, rest = checkpoint.tensors("model.pt"), checkpoint.tensors("optimizer.pt")
     load_state(state.model, rest["model"] if state.average else weights, name)
@@ -64,6 +70,9 @@ def resume(state: TrainState, run: Store, training_sets: dict[str, str]) -> None
     state.optimizer.load_state_dict(rest["optimizer"])
     state.step = state.saved_step = checkpoint.manifest.step
     state.history = parse_history(checkpoint.get("history.jsonl"))
+    if rest.get("bf16") not in (None, state.bf16):
+        then, now = ("bf16" if bf16 else "fp32" for bf16 in (rest["bf16"], state.bf16))
+        log.warning("%s was trained in %s and goes on in %s here; set `precision` to keep it", run.url, then, now)
     if pending := rest.get("pending"):
         state.pending = Pending(pending["steps"], pending["sums"])
 
@@ -75,7 +84,7 @@ def save(config: TrainConfig, state: TrainState, run: Store, epoch: int, total_s
     """
     raw = _on_cpu(state.model.state_dict())
     pending = {"steps": state.pending.steps, "sums": state.pending.sums.cpu()} if state.pending else {}
-    rest = {"optimizer": state.optimizer.state_dict(), "model": raw if state.average else {}, "pending": pending}
+    rest = {"optimizer": state.optimizer.state_dict(), "model": raw if state.average else {}, "pending": pending, "bf16": state.bf16}
     files = {
         "model.pt": serialise(_on_cpu(state.average.state) if state.average else raw),
         "optimizer.pt": serialise(rest),

@@ -14,8 +14,9 @@ import yaml
 from engine.ablation.run import run_study
 from engine.ablation.study import plan_cells, training_config
 from engine.config import load_config
-from engine.errors import CheckpointMismatch
+from engine.errors import CheckpointMismatch, CommitConflict
 from engine.synthetic.config import tiny_config
+from engine.training.checkpoint import open_checkpoint
 from jobs.ablate import AblateConfig, ablate
 from jobs.demo import REPO
 
@@ -59,8 +60,14 @@ def test_a_study_is_run_and_found_done(tmp_path: Path, capsys: pytest.CaptureFix
     ablate(load_config(AblateConfig, ["--config", str(config), f"--out={out}"]))
     assert "study: 4 networks, 4 of them done before" in capsys.readouterr().out and (study / "tables.md").read_text() == tables
 
+    g = open_checkpoint(str(study / "g" / "on_ours" / "seed0" / "run")).manifest
+    assert g.config["loading"]["itw"][0]["release_version"] == 1 and "release/ours-seed0/v1" in g.training_sets
+
     changed = load_config(AblateConfig, ["--config", str(config), f"--out={out}", "--study.base.optim.lr=0.5"]).study
     with pytest.raises(CheckpointMismatch, match=r"f/ours/seed0/run belongs to another config, which differs in optim"):
+        run_study(changed)
+    changed = load_config(AblateConfig, ["--config", str(config), f"--out={out}", f"--study.test_set={out}/shards/itw3d"]).study
+    with pytest.raises(CommitConflict, match=r"results of other inputs \(these differ: test_set\)"):
         run_study(changed)
 
 

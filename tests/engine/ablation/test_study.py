@@ -89,3 +89,9 @@ def test_a_wrong_training_key_names_its_cell() -> None:
     study = make_study(annotators={"full": {"change": {"modle": {}}}, "bare": {}, "from_big": {}})
     with pytest.raises(ConfigError, match=r"f/full/seed3.*'modle'"):
         training_config(study, Cell(kind="f", name="full", seed=3))
+
+
+def test_networks_that_wait_for_each_other_are_refused() -> None:
+    annotators = {"full": {}, "bare": {"weights_of": "loop"}, "loop": {"weights_of": "bare"}, "from_big": {"backbone_of": "big"}}
+    with pytest.raises(ValidationError, match=r"annotators\.bare: waits for itself"):
+        make_study(annotators=annotators)

@@ -214,6 +214,16 @@ def test_pseudo_gt_supervises_the_photographs(sets, open_body, shard_sets, tmp_p
             assert batch["smpl_joint_trunc"][itw].mean() > 0.6 and batch["joint_valid"][itw].any()
 
 
+def test_two_sets_of_one_name_are_both_on_record(sets, open_body, shard_sets, make_person, tmp_path):
+    person = make_person(1, "coco17", False)
+    more = shard_sets.write(tmp_path / "more", "photos", [[(shard_sets.sample("photos", 99, [person]), shard_sets.photo(9))]], "itw2d")
+    twice = (*config(sets).itw, SourceConfig(url=more), SourceConfig(url=sets["photos"]))
+    with BatchStream(config(sets).model_copy(update={"itw": twice}), CropSpec(*HW), open_body) as stream:
+        photos = {name: digest for name, digest in stream.digests.items() if "/photos/" in name}
+        other = stream.sources[-2].shard_set.digest
+    assert photos == {"shard_set/photos/train": stream.sources[-1].shard_set.digest, f"shard_set/photos/train@{other[:12]}": other}
+
+
 def test_a_release_of_another_body_is_refused(sets, open_body, shard_sets, tmp_path):
     class Other:
         name, digest = "open", "f" * 64

@@ -40,6 +40,9 @@ def test_targets_that_overflowed_are_zeroed_with_their_masks() -> None:
     assert withdraw_targets(targets, list("abc")) == {"b": "joint_img has a number that is not finite"}
     for values in targets.values():
         assert not values[1].any() and (values[[0, 2]] == 1).all()
+    targets["joint_img"][2, 7, 1] = -1e22  # its square would overflow
+    assert withdraw_targets(targets, list("abc")) == {"c": "joint_img has a number that is beyond 1e+06"}
+    assert not targets["joint_trunc"][2].any() and (targets["joint_img"][0] == 1).all()
 
 
 def test_a_source_without_one_usable_person_stops_the_run() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from engine.errors import CheckpointMismatch, MissingInput, UnsafeInput
 from engine.models.backbone import ResNet
-from engine.models.pretrained import load_backbone
+from engine.models.pretrained import load_backbone, load_weights
 
 State = dict[str, Tensor]
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -227,3 +230,18 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, writer) -> None:
     with pytest.raises(UnsafeInput, match="tensors alone"):
         load_backbone(ResNet("resnet18", 0.25), str(tmp_path / "evil.pth"))
     assert not (tmp_path / "ran").exists()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_damaged_file_of_the_old_format_is_refused(data: st.DataObject) -> None:
+    buffer = io.BytesIO()
+    torch.save({"conv1.weight": torch.ones(3, 2)}, buffer, _use_new_zipfile_serialization=False)
+    whole = buffer.getvalue()
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    mask = data.draw(st.integers(0, 255))
+    damaged = whole[:cut] if mask == 0 else whole[:cut] + bytes([whole[cut] ^ mask]) + whole[cut + 1 :]
+    try:
+        load_weights(damaged, "old.pth")  # a flipped weight is still a weight
+    except UnsafeInput as error:
+        assert "old.pth: expected a torch file of tensors alone" in str(error)

@@ -168,8 +168,23 @@ def test_a_vposer_directory_of_the_other_version_is_refused(make_config: Make, t
     _saved(config)
     shutil.rmtree(directory)
     write_v2(directory)
-    with pytest.raises(CheckpointMismatch, match=r"trained with prior 'vposer-v1' of digest \w+, but the one here, 'vposer-v2'"):
+    other = "trained with prior 'vposer-v1' of digest .*, but the one here, 'vposer-v2'"
+    with pytest.raises(CheckpointMismatch, match=other):
         load_network(config.out)
+    with pytest.raises(CheckpointMismatch, match=other):
+        resume(_state(config), Store(config.out), SETS)
+    with pytest.raises(CheckpointMismatch, match=other):
+        build_network(config.model_copy(update={"init_from": config.out}))
+
+
+def test_a_run_that_goes_on_elsewhere_in_another_precision_says_so(make_config: Make, caplog: pytest.LogCaptureFixture) -> None:
+    config = make_config()
+    state = _state(config)
+    state.bf16 = True
+    save(config, state, Store(config.out), 0, 8, SETS)
+    state.bf16 = False
+    resume(state, Store(config.out), SETS)
+    assert "was trained in bf16 and goes on in fp32 here" in caplog.text
 
 
 def test_wrong_paths(tmp_path: Path, make_config: Make) -> None:
@@ -210,12 +225,35 @@ def test_a_manifest_without_latest_is_adopted(make_config: Make) -> None:
     assert latest(run).manifest == CheckpointManifest.from_bytes(before)
 
 
+def test_a_manifest_of_another_config_is_not_adopted(make_config: Make) -> None:
+    config = make_config()
+    _saved(config)
+    Store(config.out).delete(LATEST)
+    with pytest.raises(CommitConflict, match="another config"):
+        _saved(config.model_copy(update={"seed": 9}))
+
+
+def test_what_a_crash_left_ahead_costs_nothing(make_config: Make) -> None:
+    config = make_config(keep_checkpoints=1)
+    run = Store(config.out)
+    for step in (3, 4):
+        run.create(f"checkpoints/{step:08d}/model.pt", b"half of a crashed run's files")
+    (Path(config.out) / "checkpoints/00000003/.partial-1").write_bytes(b"not even that")
+    for step in (1, 2, 3):
+        _saved(config, step)
+        assert load_network(config.out).manifest.step == step
+    assert sorted(path.name for path in (Path(config.out) / "checkpoints").iterdir()) == ["00000003", "00000004"]
+    assert not (Path(config.out) / "checkpoints/00000003/.partial-1").exists()
+
+
 def test_two_runs_in_one_directory_meet_at_latest(make_config: Make) -> None:
     config = make_config()
     _saved(config)
     fields = open_checkpoint(config.out).manifest.model_dump(exclude={"files", "created_at", "format_version"})
-    with pytest.raises(CommitConflict, match="another config"):
-        commit(Store(config.out), {}, 3, **(fields | {"config_digest": "c" * 64}))
+    with pytest.raises(CommitConflict, match="another config or other training sets"):
+        commit(Store(config.out), {}, 3, **(fields | {"config": fields["config"] | {"seed": 9}}))
+    with pytest.raises(CommitConflict, match="another config or other training sets"):
+        commit(Store(config.out), {}, 3, **(fields | {"training_sets": {"studio": "c" * 64}}))
     with pytest.raises(CommitConflict, match="another run is ahead, at step 4"):
         commit(Store(config.out), {}, 3, **(fields | {"step": 2}))
 

@@ -1,8 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from engine.config import validate
 from engine.loading.batches import LoadingConfig
-from engine.training.config import LOADING_RUNTIME_FIELDS, RUNTIME_FIELDS, TrainAnnotatorConfig, TrainConfig, TrainEstimatorConfig
+from engine.training.config import (
+    LOADING_RUNTIME_FIELDS,
+    PATH_FIELDS,
+    RUNTIME_FIELDS,
+    TrainAnnotatorConfig,
+    TrainConfig,
+    TrainEstimatorConfig,
+    recorded_config,
+    with_absolute_paths,
+    with_release_versions,
+)
 
 BASE = {"out": "run", "loading": {"mocap": [{"url": "m"}], "itw": [{"url": "i"}]}}
 
@@ -49,3 +63,49 @@ def test_a_worker_reads_what_the_driver_sends() -> None:
         config = validate(kind, BASE, "test")
         received = TrainConfig.model_validate(config.model_dump(mode="json"))
         assert received.identity() == config.identity()
+
+
+def test_paths_are_made_absolute_and_urls_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {"out": "runs/f", "backbone_init": "../b.pt", "init_from": "s3://bucket/run", "itw_3d": [{"url": "file:///w"}]}
+    f = with_absolute_paths(validate(TrainAnnotatorConfig, BASE | values, "test"))
+    assert isinstance(f, TrainAnnotatorConfig)
+    assert (f.out, f.backbone_init, f.init_from) == (f"{tmp_path}/runs/f", f"{tmp_path.parent}/b.pt", "s3://bucket/run")
+    assert (f.loading.mocap[0].url, f.itw_3d[0].url) == (f"{tmp_path}/m", "file:///w")
+    assert f.model.name == "pose2pose"
+
+
+def test_every_path_of_the_config_is_known_as_one() -> None:
+    """A str field that is neither a path nor a known name would be left relative, and be read somewhere else by a worker."""
+    names = {"role", "release_name", "kind", "name", "gender"}
+
+    def strings(schema: object, key: str = "") -> set[str]:
+        if isinstance(schema, list):
+            return set().union(*(strings(item, key) for item in schema))
+        if not isinstance(schema, dict):
+            return set()
+        if schema.get("type") == "string" and "enum" not in schema and "const" not in schema:
+            return {key}
+        return set().union(
+            *(strings(value, name if at == "properties" else key) for at, part in schema.items()
+              for name, value in (part.items() if isinstance(part, dict) and at in ("properties", "$defs") else [(key, part)]))
+        )  # fmt: skip
+
+    assert strings(TrainConfig.model_json_schema()) - names == PATH_FIELDS
+
+
+def test_a_run_keeps_to_the_release_it_began_with() -> None:
+    source = {"url": "i", "release_url": "store", "release_name": "r"}
+    g = validate(TrainEstimatorConfig, BASE | {"loading": {"itw": [source, {"url": "j"}, source | {"release_version": 7}]}}, "test")
+    settled = with_release_versions(g, {"shard_set/i/train": "a" * 64, "release/r/v3": "b" * 64, "release/rr/v4": "c" * 64})
+    assert [s.release_version for s in settled.loading.itw] == [3, None, 7]
+    settled = with_release_versions(g, {"release/r/v5@0123456789ab": "b" * 64})
+    assert settled.loading.itw[0].release_version == 5
+
+
+def test_a_config_of_an_older_version_has_defaults_where_it_has_no_keys() -> None:
+    f = validate(TrainAnnotatorConfig, BASE, "test")
+    older = f.model_dump(mode="json")
+    del older["itw_3d_half"], older["model"]["losses"]["l2_on"], older["model"]["losses"]["latent_l2"]
+    assert recorded_config("annotator", older).identity() == f.identity()
+    assert recorded_config("annotator", older | {"gone": 1}) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,9 +90,12 @@ def test_wrong_inputs_are_told_before_ray_starts(make_config: Make, tmp_path) ->
     assert not ray.is_initialized()
 
 
-def test_a_killed_worker_changes_nothing_but_the_time(make_config: Make, ray_cluster: None, tmp_path: Path) -> None:
-    """Two workers under Ray, one killed in the middle, against two processes that nobody disturbed."""
-    config = make_config(max_steps=30, num_workers=2, checkpoint_every_steps=5, log_every_steps=4, max_failures=2, micro_batch=2)
+def test_a_killed_worker_changes_nothing_but_the_time(
+    make_config: Make, ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers under Ray, one killed in the middle, against two processes that nobody disturbed. The run's path is relative."""
+    monkeypatch.chdir(tmp_path)
+    config = make_config(out="run", max_steps=30, num_workers=2, checkpoint_every_steps=5, log_every_steps=4, max_failures=2, micro_batch=2)
     whole = config.model_copy(update={"out": config.out + "-whole"})
     command = [sys.executable, "-c", WITHOUT_RAY]
     undisturbed = [subprocess.Popen([*command, str(rank), f"{tmp_path}/store", whole.model_dump_json()]) for rank in (0, 1)]
@@ -115,6 +119,18 @@ def test_a_killed_worker_changes_nothing_but_the_time(make_config: Make, ray_clu
     begin = time.monotonic()
     assert train(config) == manifest  # submitted again: nothing to do
     assert time.monotonic() - begin < 2
+
+
+def test_what_a_run_only_starts_from_may_be_gone_when_it_goes_on(make_config: Make, tmp_path: Path) -> None:
+    first = make_config(out=str(tmp_path / "first"), max_steps=1)
+    fit(first, 0, 1, torch.device("cpu"), lambda row: None)
+    config = make_config(init_from=first.out, max_steps=2, checkpoint_every_steps=1)
+    fit(config.model_copy(update={"max_steps": 1}), 0, 1, torch.device("cpu"), lambda row: None)
+    shutil.rmtree(first.out)
+    check_inputs(config, fresh=False)
+    fit(config, 0, 1, torch.device("cpu"), lambda row: None)
+    with pytest.raises(MissingInput, match="first: no checkpoint there"):
+        check_inputs(config)
 
 
 def test_divergence_ends_a_run_at_once(make_config: Make, ray_cluster: None, tmp_path: Path) -> None:
