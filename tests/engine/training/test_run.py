@@ -124,8 +124,15 @@ def test_a_killed_worker_changes_nothing_but_the_time(
 def test_what_a_run_only_starts_from_may_be_gone_when_it_goes_on(make_config: Make, tmp_path: Path) -> None:
     first = make_config(out=str(tmp_path / "first"), max_steps=1)
     fit(first, 0, 1, torch.device("cpu"), lambda row: None)
-    config = make_config(init_from=first.out, max_steps=2, checkpoint_every_steps=1)
-    fit(config.model_copy(update={"max_steps": 1}), 0, 1, torch.device("cpu"), lambda row: None)
+    config = make_config(init_from=first.out, max_steps=2, checkpoint_every_steps=1, log_every_steps=1)
+
+    def leave_at_two(row: dict) -> None:
+        if row["step"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, 0, 1, torch.device("cpu"), leave_at_two)
+    assert latest(Store(config.out)).manifest.step == 1
     shutil.rmtree(first.out)
     check_inputs(config, fresh=False)
     fit(config, 0, 1, torch.device("cpu"), lambda row: None)
