@@ -13,7 +13,7 @@ import yaml
 
 from engine.ablation.run import run_study
 from engine.ablation.study import plan_cells, training_config
-from engine.config import load_config
+from engine.config import load_config, merge
 from engine.errors import CheckpointMismatch, CommitConflict
 from engine.synthetic.config import tiny_config
 from engine.training.checkpoint import open_checkpoint
@@ -63,12 +63,11 @@ def test_a_study_is_run_and_found_done(tmp_path: Path, capsys: pytest.CaptureFix
     g = open_checkpoint(str(study / "g" / "on_ours" / "seed0" / "run")).manifest
     assert g.config["loading"]["itw"][0]["release_version"] == 1 and "release/ours-seed0/v1" in g.training_sets
 
-    changed = load_config(AblateConfig, ["--config", str(config), f"--out={out}", "--study.base.optim.lr=0.5"]).study
-    with pytest.raises(CheckpointMismatch, match=r"f/ours/seed0/run belongs to another config, which differs in optim"):
-        run_study(changed)
-    changed = load_config(AblateConfig, ["--config", str(config), f"--out={out}", f"--study.test_set={out}/shards/itw3d"]).study
+    done = load_config(AblateConfig, ["--config", str(config), f"--out={out}"]).study
+    with pytest.raises(CheckpointMismatch, match=r"g/on_ours/seed0/run belongs to another config, which differs in optim"):
+        run_study(done.model_copy(update={"base": merge(done.base, {"optim": {"lr": 0.5}})}))
     with pytest.raises(CommitConflict, match=r"results of other inputs \(these differ: test_set\)"):
-        run_study(changed)
+        run_study(done.model_copy(update={"test_set": f"{out}/shards/itw3d"}))
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda p: p.stem)
