@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from rich.console import Console
 
-from engine.ablation.study import Cell, StudyConfig, f_of, folder, release_name, release_store, training_config, variant_of
+from engine.ablation.study import Cell, StudyConfig, folder, release_name, release_store, training_config, variant_of
 from engine.errors import CheckpointMismatch, CommitConflict
 from engine.evaluation.results import Results
 from engine.evaluation.run import RESULTS_KEY, EvaluateConfig, NamedNetwork, ReleaseTruth, evaluate, read_results
@@ -13,7 +13,7 @@ from engine.fanout.run import AnnotateConfig, annotate
 from engine.releases.store import open_release
 from engine.shards.reader import open_shard_set
 from engine.storage import Store
-from engine.training.checkpoint import open_checkpoint
+from engine.training.checkpoint import latest, open_checkpoint
 from engine.training.config import TrainConfig
 from engine.training.run import require_same_run, train
 
@@ -36,20 +36,20 @@ def is_done(study: StudyConfig, cell: Cell) -> bool:
 
     CheckpointMismatch or CommitConflict if what was done is of another config, release, test set or truth than the study names now.
     """
-    run = Store(f"{folder(study, cell)}/run")
-    if not (results_of(study, cell) or (cell.kind == "start" and run.exists("LATEST"))):
+    checkpoint = latest(Store(f"{folder(study, cell)}/run"))
+    if checkpoint is None or not checkpoint.manifest.finished or not (cell.kind == "start" or results_of(study, cell)):
         return False
-    checkpoint = open_checkpoint(run.url)
     require_same_run(checkpoint, _whole_config(study, cell))
-    if cell.kind == "start":
-        return checkpoint.manifest.finished
-    release = open_release(release_store(study), release_name(cell if cell.kind == "f" else f_of(study, cell)))
-    photographs = open_shard_set(study.photographs).digest
-    if release.manifest.lineage["shard_set"] != photographs:
-        raise CommitConflict(f"{release.where}: is of other photographs than {study.photographs}; give the study another out")
-    if cell.kind == "g" and release.digest not in checkpoint.manifest.training_sets.values():
-        raise CheckpointMismatch(f"{run.url}: was not trained on {release.where}, which is newer; remove {folder(study, cell)}")
-    _measure(study, cell)
+    if name := variant_of(study, cell).f:
+        teacher = open_release(release_store(study), release_name(Cell(kind="f", name=name, seed=cell.seed)))
+        if teacher.digest not in checkpoint.manifest.training_sets.values():
+            raise CheckpointMismatch(f"{folder(study, cell)}: was not trained on {teacher.where}, which is newer; remove the folder")
+    if cell.kind == "f":
+        release = open_release(release_store(study), release_name(cell))
+        if release.manifest.lineage["shard_set"] != open_shard_set(study.photographs).digest:
+            raise CommitConflict(f"{release.where}: is of other photographs than {study.photographs}; give the study another out")
+    if cell.kind != "start":
+        _measure(study, cell)
     return True
 
 

@@ -6,6 +6,7 @@ mean the same network share it: networks are cells, planned once, and a cell is 
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -81,30 +82,22 @@ class StudyConfig(Config):
                 self._require("starts", variant.backbone_of, f"{group}.{name}")
                 self._require("annotators", variant.weights_of, f"{group}.{name}")
                 self._require("annotators", variant.f, f"{group}.{name}")
-                self._require_end(group, name)
                 if (group == "estimators" and variant.f is None) or (group == "starts" and variant.f is not None):
                     raise ValueError(f"{group}.{name}: an estimator names its f, and what others start from has none")
+        self._require_a_beginning()
         return self
 
     def _require(self, group: str, name: str | None, where: str) -> None:
         if name is not None and name not in getattr(self, group):
             raise ValueError(f"{where}: there is no {name!r} in {group}; there are {', '.join(getattr(self, group)) or 'none'}")
 
-    def _require_end(self, group: str, name: str) -> None:
-        """ValueError if a chain of `weights_of` and `f` comes back to where it was: nothing in it could start."""
-        seen: list[str] = []
-        waiting = [(group, name)]
-        while waiting:
-            at = waiting.pop()
-            variant = getattr(self, at[0])[at[1]]
-            if ".".join(at) in seen:
-                continue
-            seen.append(".".join(at))
-            after = [("annotators", n) for n in (variant.weights_of, variant.f) if n]
-            after += [("starts", variant.backbone_of)] if variant.backbone_of else []
-            if (group, name) in after:
-                raise ValueError(f"{group}.{name}: waits for itself, by way of {' -> '.join(seen)}")
-            waiting += [each for each in after if each[1] in getattr(self, each[0])]
+    def _require_a_beginning(self) -> None:
+        """ValueError if networks wait for each other in a circle: none of them could start."""
+        groups = {"start": self.starts, "f": self.annotators, "g": self.estimators}
+        try:
+            TopologicalSorter({(kind, name): waits_for(v) for kind, group in groups.items() for name, v in group.items()}).prepare()
+        except CycleError as error:
+            raise ValueError(f"networks wait for each other: {' -> '.join('/'.join(at) for at in reversed(error.args[1]))}") from None
 
     def seeds_of(self, table: TableConfig) -> tuple[int, ...]:
         """The seeds a table's rows are run with."""
@@ -126,6 +119,12 @@ class Cell(Config):
         return f"{self.kind}/{self.name}/seed{self.seed}"
 
 
+def waits_for(variant: Variant) -> list[tuple[Kind, str]]:
+    """Kind and name of each network that must be there before a variant can start."""
+    named: list[tuple[Kind, str | None]] = [("start", variant.backbone_of), ("f", variant.weights_of), ("f", variant.f)]
+    return [(kind, name) for kind, name in named if name]
+
+
 def plan_cells(study: StudyConfig) -> dict[Cell, tuple[Cell, ...]]:
     """Every cell the tables need with the cells it waits for, in the order to run them: table by table, seed by seed."""
     plan: dict[Cell, tuple[Cell, ...]] = {}
@@ -141,9 +140,8 @@ def plan_cells(study: StudyConfig) -> dict[Cell, tuple[Cell, ...]]:
 def _add(study: StudyConfig, cell: Cell, plan: dict[Cell, tuple[Cell, ...]]) -> None:
     if cell in plan:
         return
-    variant = variant_of(study, cell)
-    before = [Cell(kind="start", name=variant.backbone_of, seed=study.seeds[0])] if variant.backbone_of else []
-    before += [Cell(kind="f", name=name, seed=cell.seed) for name in (variant.weights_of, variant.f) if name]
+    needs = waits_for(variant_of(study, cell))
+    before = [Cell(kind=kind, name=name, seed=study.seeds[0] if kind == "start" else cell.seed) for kind, name in needs]
     for needed in before:
         _add(study, needed, plan)
     plan[cell] = tuple(dict.fromkeys(before))
@@ -162,11 +160,6 @@ def folder(study: StudyConfig, cell: Cell) -> str:
 def release_store(study: StudyConfig) -> str:
     """URL of the store of every f's pseudo-GT."""
     return f"{study.out.rstrip('/')}/store"
-
-
-def f_of(study: StudyConfig, cell: Cell) -> Cell:
-    """The f whose pseudo-GT a g is trained on."""
-    return Cell(kind="f", name=study.estimators[cell.name].f, seed=cell.seed)
 
 
 def release_name(cell: Cell) -> str:

@@ -97,8 +97,9 @@ def _fill_joints(row: np.void, instance: Instance, with_3d: bool) -> None:
     img_S2, valid_S = np.array(instance.joints_img, dtype=np.float32), np.array(instance.joints_valid, dtype=np.float32)
     row["joints_img"][target] = img_S2[source]
     row["joints_valid"][target] = valid_S[source]
-    centre = [skeleton.index(name) for name in (("Pelvis",) if "Pelvis" in skeleton else _HIPS) if name in skeleton]
-    if len(centre) == len(_HIPS):
+    names = ("Pelvis",) if "Pelvis" in skeleton else _HIPS
+    centre = [skeleton.index(name) for name in names] if all(name in skeleton for name in names) else []
+    if centre and names == _HIPS:
         row["joints_img"][_PELVIS] = img_S2[centre].mean(0)
         row["joints_valid"][_PELVIS] = valid_S[centre].prod()
     row["joints_img"] *= row["joints_valid"][:, None]

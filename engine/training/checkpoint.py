@@ -25,7 +25,7 @@ from engine.models.estimator import Network
 from engine.models.pretrained import load_weights
 from engine.models.registry import build, config_type
 from engine.storage import Store
-from engine.training.config import recorded_config
+from engine.training.config import recorded_identity
 from schemas.checkpoints import CheckpointFile, CheckpointManifest, CheckpointPart, CheckpointPointer
 from schemas.records import sha256_hex
 
@@ -192,9 +192,9 @@ def require_same_parts(checkpoint: Checkpoint, body: Body, prior: PosePrior | No
 
 def _require_same_training(there: CheckpointManifest, fields: dict[str, Any], run: Store) -> None:
     """CommitConflict if a checkpoint in this run's directory is of another config, or trained on other sets."""
-    then, now = (recorded_config(m["role"], m["config"]) for m in (there.model_dump(), fields))
-    same = there.config == fields["config"] if then is None or now is None else then.identity() == now.identity()
-    if not same or there.training_sets != fields["training_sets"]:
+    mine = fields["training_sets"]
+    then = recorded_identity(there.role, there.config, there.training_sets)
+    if then != recorded_identity(fields["role"], fields["config"], mine) or there.training_sets != mine:
         raise CommitConflict(f"{run.url}: holds checkpoints of another config or other training sets; give this run a directory of its own")
 
 

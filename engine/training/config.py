@@ -187,26 +187,34 @@ def identity_of(values: dict[str, Any]) -> dict[str, Any]:
     return kept | {"loading": {key: value for key, value in values["loading"].items() if key not in LOADING_RUNTIME_FIELDS}}
 
 
-def recorded_config(role: str, values: dict[str, Any]) -> TrainConfig | None:
-    """The config a checkpoint's manifest holds, keys that are younger than it at their defaults; None if it is not one of this version."""
+def recorded_identity(role: str, values: dict[str, Any], trained_on: Mapping[str, str]) -> dict[str, Any]:
+    """The identity of the settled config that a checkpoint's manifest holds: `values`, and `trained_on`, its training sets.
+
+    Keys younger than the manifest have their defaults. A config that is not one of this version is its own identity, like no other.
+    """
     kinds = {"annotator": TrainAnnotatorConfig, "estimator": TrainEstimatorConfig, "pose2d": TrainPose2dConfig}
     try:
-        return kinds[role].model_validate(values)
+        return settled(kinds[role].model_validate(values), trained_on).identity()
     except ValidationError:
-        return None
+        return values
+
+
+def settled(config: TrainConfig, trained_on: Mapping[str, str]) -> TrainConfig:
+    """The config with nothing left open that workers or restarts could read in different ways: absolute paths, releases' versions."""
+    return with_release_versions(with_absolute_paths(config), trained_on)
 
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """The config with every local path made absolute: Ray Train's workers have a working directory of their own."""
 
-    def settled(value: Any, key: str = "") -> Any:
+    def resolved(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {k: settled(v, k) for k, v in value.items()}
+            return {k: resolved(v, k) for k, v in value.items()}
         if isinstance(value, list):
-            return [settled(v) for v in value]
+            return [resolved(v) for v in value]
         return absolute(value) if isinstance(value, str) and key in PATH_FIELDS else value
 
-    return type(config).model_validate(settled(config.model_dump(mode="json")))
+    return type(config).model_validate(resolved(config.model_dump(mode="json")))
 
 
 def with_release_versions(config: TrainConfig, trained_on: Mapping[str, str]) -> TrainConfig:
@@ -215,7 +223,7 @@ def with_release_versions(config: TrainConfig, trained_on: Mapping[str, str]) ->
     A run that has begun keeps to the version among `trained_on` (a manifest's training sets); a new one takes the newest there is.
     """
 
-    def settled(source: SourceConfig) -> SourceConfig:
+    def pinned(source: SourceConfig) -> SourceConfig:
         if source.release_url is None or source.release_name is None or source.release_version is not None:
             return source
         known = re.compile(rf"release/{re.escape(source.release_name)}/v(\d+)(@.*)?")
@@ -224,10 +232,8 @@ def with_release_versions(config: TrainConfig, trained_on: Mapping[str, str]) ->
             versions = {open_release(source.release_url, source.release_name).manifest.version}
         return source.model_copy(update={"release_version": versions.pop()})
 
-    halves = {half: tuple(map(settled, getattr(config.loading, half))) for half in ("mocap", "itw")}
-    return config.model_copy(
-        update={"loading": config.loading.model_copy(update=halves), "itw_3d": tuple(map(settled, config.itw_3d))}
-    )
+    halves = {half: tuple(map(pinned, getattr(config.loading, half))) for half in ("mocap", "itw")}
+    return config.model_copy(update={"loading": config.loading.model_copy(update=halves), "itw_3d": tuple(map(pinned, config.itw_3d))})
 
 
 PATH_FIELDS = {"out", "url", "release_url", "cache_dir", "backbone_init", "init_from", "smpl_dir", "h36m_regressor", "vposer_dir"}

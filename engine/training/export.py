@@ -40,8 +40,6 @@ def export_backbone(config: ExportConfig) -> None:
     }
     if large := [name for name, value in backbone.items() if not value.isfinite().all()]:
         raise CheckpointMismatch(f"{config.run}: {len(large)} weights ({large[0]}) are beyond half precision; has training diverged?")
-    if not backbone:
-        raise CheckpointMismatch(f"{config.run}: its network has no weights named {PREFIX}*; expected a run of f, g or a 2D-pose network")
     data = serialise(backbone)
     Store(config.out).create(config.name, data)
     print(f"{len(backbone)} weights of step {checkpoint.manifest.step}, {len(data) / 1e6:.1f} MB -> {config.out}/{config.name}", flush=True)

@@ -26,7 +26,7 @@ from engine.releases.store import open_release
 from engine.shards.reader import open_shard_set
 from engine.storage import Store, absolute
 from engine.training.checkpoint import Checkpoint, latest
-from engine.training.config import TrainConfig, recorded_config, with_absolute_paths, with_release_versions
+from engine.training.config import TrainConfig, recorded_identity, settled
 from engine.training.division import require_divisible
 from engine.training.loop import build_network, fit
 from engine.training.progress import Diverged
@@ -45,7 +45,7 @@ def train(config: TrainConfig) -> CheckpointManifest:
     """
     run = Store(absolute(config.out))
     done = latest(run)
-    config = _settled(config, done)
+    config = settled(config, done.manifest.training_sets if done else {})
     if done is not None:
         require_same_run(done, config)
     if done is not None and done.manifest.finished:
@@ -102,17 +102,12 @@ def _report(row: dict[str, Any]) -> bool:
 
 def require_same_run(checkpoint: Checkpoint, config: TrainConfig) -> None:
     """CheckpointMismatch unless the checkpoint is of this very training; names the keys in which the configs differ."""
-    config, then = _settled(config, checkpoint), recorded_config(checkpoint.manifest.role, checkpoint.manifest.config)
-    identity = checkpoint.manifest.config if then is None else _settled(then, checkpoint).identity()
-    if keys := ", ".join(_differing(identity, config.identity())):
+    m = checkpoint.manifest
+    then, now = recorded_identity(m.role, m.config, m.training_sets), settled(config, m.training_sets).identity()
+    if keys := ", ".join(_differing(then, now)):
         raise CheckpointMismatch(
             f"run directory {config.out} belongs to another config, which differs in {keys}; set `out` to a new directory, or restore them"
         )
-
-
-def _settled(config: TrainConfig, checkpoint: Checkpoint | None) -> TrainConfig:
-    """The config with nothing left open that workers or restarts could read in different ways."""
-    return with_release_versions(with_absolute_paths(config), checkpoint.manifest.training_sets if checkpoint else {})
 
 
 def check_inputs(config: TrainConfig, fresh: bool = True) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import AlreadyExists, CommitConflict, MissingInput, StorageError
-from engine.storage import Store, join, relative
+from engine.storage import Store, absolute, join, relative, split
 from schemas.records import sha256_hex
 
 BACKENDS = ("memory", "file", "s3")
@@ -197,3 +197,31 @@ def test_urls_are_joined_with_single_slashes() -> None:
 def test_unknown_scheme_is_one_clear_error() -> None:
     with pytest.raises(StorageError, match="nosuch"):
         Store("nosuch://bucket/x").get("key")
+
+
+def test_clear_takes_a_folder_and_not_its_neighbours(store: Store) -> None:
+    for key in ("a/1/x", "a/1/deep/y", "a/10/x", "b"):
+        store.create(key, b"bytes")
+    store.clear("a/1")
+    store.clear("a/1")
+    store.clear("never/there")
+    assert store.list() == ["a/10/x", "b"]
+
+
+def test_clear_takes_what_an_interrupted_write_left(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.create("a/x", b"bytes")
+    (tmp_path / "a" / ".partial-1").write_bytes(b"half")
+    store.clear("a")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("url", "folder"), [("/x.pt", "/"), ("x.pt", "."), ("a/b/x.pt", "a/b"), ("s3://bucket/a/x.pt", "s3://bucket/a")])
+def test_split_names_the_folder(url: str, folder: str) -> None:
+    assert split(url) == (Store(folder), "x.pt")
+
+
+def test_absolute_leaves_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("a/../b") == f"{tmp_path}/b"
+    assert absolute("s3://bucket/a") == "s3://bucket/a"

@@ -259,10 +259,11 @@ def test_two_runs_in_one_directory_meet_at_latest(make_config: Make) -> None:
 
 
 def test_checkpoints_on_s3(make_config: Make, s3_url: str) -> None:
-    config = make_config(out=s3_url)
+    config = make_config(out=s3_url, keep_checkpoints=1)
     _saved(config, 2)
     _saved(config, 4)
     assert load_network(s3_url).manifest.step == 4
+    assert {key.split("/")[1] for key in Store(s3_url).list("checkpoints")} == {"00000004"}
 
 
 def test_errors_are_ones_a_user_can_act_on() -> None:

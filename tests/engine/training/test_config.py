@@ -13,7 +13,8 @@ from engine.training.config import (
     TrainAnnotatorConfig,
     TrainConfig,
     TrainEstimatorConfig,
-    recorded_config,
+    recorded_identity,
+    settled,
     with_absolute_paths,
     with_release_versions,
 )
@@ -97,15 +98,23 @@ def test_every_path_of_the_config_is_known_as_one() -> None:
 def test_a_run_keeps_to_the_release_it_began_with() -> None:
     source = {"url": "i", "release_url": "store", "release_name": "r"}
     g = validate(TrainEstimatorConfig, BASE | {"loading": {"itw": [source, {"url": "j"}, source | {"release_version": 7}]}}, "test")
-    settled = with_release_versions(g, {"shard_set/i/train": "a" * 64, "release/r/v3": "b" * 64, "release/rr/v4": "c" * 64})
-    assert [s.release_version for s in settled.loading.itw] == [3, None, 7]
-    settled = with_release_versions(g, {"release/r/v5@0123456789ab": "b" * 64})
-    assert settled.loading.itw[0].release_version == 5
+    found = with_release_versions(g, {"shard_set/i/train": "a" * 64, "release/r/v3": "b" * 64, "release/rr/v4": "c" * 64})
+    assert [s.release_version for s in found.loading.itw] == [3, None, 7]
+    found = with_release_versions(g, {"release/r/v5@0123456789ab": "b" * 64})
+    assert found.loading.itw[0].release_version == 5
 
 
 def test_a_config_of_an_older_version_has_defaults_where_it_has_no_keys() -> None:
     f = validate(TrainAnnotatorConfig, BASE, "test")
     older = f.model_dump(mode="json")
     del older["itw_3d_half"], older["model"]["losses"]["l2_on"], older["model"]["losses"]["latent_l2"]
-    assert recorded_config("annotator", older).identity() == f.identity()
-    assert recorded_config("annotator", older | {"gone": 1}) is None
+    assert recorded_identity("annotator", older, {}) == settled(f, {}).identity()
+    unknown = older | {"gone": 1}
+    assert recorded_identity("annotator", unknown, {}) == unknown
+
+
+def test_a_run_begun_before_versions_were_settled_goes_on() -> None:
+    source = {"url": "i", "release_url": "store", "release_name": "r"}
+    g = validate(TrainEstimatorConfig, BASE | {"loading": {"itw": [source]}}, "test")
+    trained_on = {"release/r/v3": "b" * 64}
+    assert recorded_identity("estimator", g.model_dump(mode="json"), trained_on) == settled(g, trained_on).identity()

@@ -140,6 +140,19 @@ def test_what_a_run_only_starts_from_may_be_gone_when_it_goes_on(make_config: Ma
         check_inputs(config)
 
 
+def test_workers_that_differ_are_told_before_the_first_step(make_config: Make, tmp_path: Path) -> None:
+    """Two processes whose machines would choose different precisions."""
+    command = [sys.executable, "-c", WITHOUT_RAY]
+    configs = [make_config(precision=precision).model_dump_json() for precision in ("fp32", "bf16")]
+    workers = [
+        subprocess.Popen([*command, str(rank), f"{tmp_path}/store", config], stderr=subprocess.PIPE, text=True)
+        for rank, config in enumerate(configs)
+    ]
+    for worker in workers:
+        assert "CheckpointMismatch" in (told := worker.communicate(timeout=120)[1]) and "workers differ in body files" in told
+    assert latest(Store(make_config().out)) is None
+
+
 def test_divergence_ends_a_run_at_once(make_config: Make, ray_cluster: None, tmp_path: Path) -> None:
     """Every worker finds it at the same row. No restart would help, and nothing is committed."""
     config = make_config(num_workers=2, optim={"lr": 1e30}, max_steps=20, max_failures=3)
