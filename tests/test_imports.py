@@ -11,10 +11,11 @@ REPO = Path(__file__).resolve().parents[1]
 FLOORS = {
     "schemas": set(),
     "engine.errors": {"schemas"},
+    "engine.faults": set(),
     "engine.config": {"schemas", "engine.errors"},
-    "engine.storage": {"schemas", "engine.errors"},
+    "engine.storage": {"schemas", "engine.errors", "engine.faults"},
 }
-BASE = {"schemas", "engine.errors", "engine.config", "engine.storage"}
+BASE = {"schemas", "engine.errors", "engine.faults", "engine.config", "engine.storage"}
 FLOORS |= {
     "engine.body": BASE,
     "engine.datasets": BASE | {"engine.body"},

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
+from engine import faults
 from engine.errors import AlreadyExists, CommitConflict, MissingInput, ReleaseError, StorageError
 from engine.releases.card import write_card
 from engine.releases.store import (
@@ -73,12 +74,16 @@ def commit_shard(store: Store, commit: ShardCommit, data: bytes) -> CommitOutcom
     When another worker was first, its record stands: a release holds one answer a shard, and a retry on other hardware may
     differ in the last bit. `raced` tells.
     """
+    where = f"{commit.index:06d}"
+    faults.hit("before_object", where)
     store.create_same(object_key(commit.sha256), data)
+    faults.hit("after_object", where)
     key = commit_key(commit.plan_digest, commit.index)
     try:
         store.create_same(key, commit.to_bytes())
     except CommitConflict:
         return CommitOutcome(_read_commit(store, key), raced=True)
+    faults.hit("after_record", where)
     return CommitOutcome(commit)
 
 
@@ -108,6 +113,7 @@ def save_plan(store: Store, plan: AnnotationPlan) -> None:
     """Write the plan beside its commits, without URLs: they say where, not what."""
     shards = tuple(shard.model_copy(update={"url": ""}) for shard in plan.shards)
     store.create_same(plan_key(plan.digest()), plan.model_copy(update={"shards": shards}).to_bytes())
+    faults.hit("after_plan", plan.dataset)
 
 
 def draft_release(
@@ -148,14 +154,18 @@ def publish(store: Store, draft: ReleaseManifest) -> Release:
     _, pointer = read_head(store, draft.name)
     if pointer is not None and pointer.release_digest == digest:
         return Release(store, read_manifest(store, draft.name, pointer.version), digest)
+    faults.hit("before_manifest", draft.name)
     manifest = _claim_version(store, draft, first=1 if pointer is None else pointer.version + 1)
+    faults.hit("after_manifest", draft.name)
     folder = version_prefix(manifest.name, manifest.version)
     release = Release(store, manifest, digest)
     store.create_same(f"{folder}/quarantine.parquet", encode(quarantine_table(manifest.shards)))
     store.create_same(f"{folder}/README.md", write_card(release).encode())
+    faults.hit("before_head", draft.name)
     _move_head(
         store, ReleasePointer(version=manifest.version, release_digest=digest, manifest_path=f"{folder}/manifest.json"), manifest.name
     )
+    faults.hit("after_head", draft.name)
     return release
 
 
