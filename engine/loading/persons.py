@@ -210,6 +210,13 @@ def _empty(crop: CropSpec, rejected: Iterable[QuarantineRow] = ()) -> CropBatch:
     return CropBatch(np.empty((0, *crop.hw, 3), np.uint8), np.empty((0, 4)), np.empty((0, 2, 3)), rejected=list(rejected))
 
 
+def take(batch: CropBatch, places: np.ndarray) -> CropBatch:
+    """Some persons of a batch, in this order, without what was rejected before it."""
+    some = CropBatch(batch.crops_NHW3[places], batch.boxes_N4[places], batch.affines_N23[places])
+    some.samples, some.instances = [batch.samples[i] for i in places], [batch.instances[i] for i in places]
+    return some
+
+
 def _part(batch: CropBatch, start: int, stop: int) -> CropBatch:
     at = slice(start, stop)
     return CropBatch(batch.crops_NHW3[at], batch.boxes_N4[at], batch.affines_N23[at], batch.samples[at], batch.instances[at])
