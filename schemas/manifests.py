@@ -122,6 +122,18 @@ class AnnotationPlan(Record):
         return Record.digest(self)
 
 
+class Histogram(Record):
+    """How a quality figure is distributed over persons: one count a bin (engine/releases/figures.py), and the sum of the finite values."""
+
+    counts: tuple[Annotated[int, Field(ge=0)], ...]
+    sum: float
+
+    @property
+    def count(self) -> int:
+        """Persons that have the figure."""
+        return sum(self.counts)
+
+
 class ShardCommit(Record):
     """Create-only record that one shard's pseudo-GT is in the store. Holds nothing that differs between two runs."""
 
@@ -136,6 +148,8 @@ class ShardCommit(Record):
     skipped: Counts
     quarantined: Counts
     quarantine: tuple[QuarantineRow, ...]
+    figures: dict[str, Histogram]
+    """Quality figure -> its distribution over the shard's rows."""
 
     @model_validator(mode="after")
     def _conserve(self) -> ShardCommit:

@@ -119,7 +119,7 @@ class ShardWorker:
                 self.ledger.end(record)
             compute_s = time.perf_counter() - start
         parquet = encode(rows.table)
-        outcome = commit_shard(self.store, make_commit(self.digest, shard, parquet, rows.table.num_rows, rows.quarantine), parquet)
+        outcome = commit_shard(self.store, make_commit(self.digest, shard, parquet, rows.table, rows.quarantine), parquet)
         return _result(outcome.commit, compute_s, outcome.raced)
 
     def _annotate(self, samples: list[tuple[Sample, bytes]]) -> ShardRows:

@@ -8,6 +8,7 @@ import torch
 
 from engine.annotators.base import AnnotatorIdentity
 from engine.annotators.rows import ROWS_VERSION, SCORE_SCALE, VISIBLE_THRESHOLD
+from engine.releases.figures import figures_digest
 from engine.releases.tables import SHARD_REASONS
 from engine.storage import join
 from schemas.manifests import AnnotationPlan, ReleaseManifest, ShardPlan, ShardSetManifest
@@ -33,6 +34,7 @@ def plan_annotation(
         prior_digest=annotator.prior_digest,
         settings={
             **computing,
+            "figures": figures_digest(),
             "format_version": FORMAT_VERSION,
             "rows_version": ROWS_VERSION,
             "score_scale": SCORE_SCALE,

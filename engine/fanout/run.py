@@ -132,11 +132,12 @@ def _failure(failures: list[ShardResult], plan: AnnotationPlan) -> EngineError:
 def _set_aside(store: Store, plan: AnnotationPlan, failure: ShardResult) -> ShardCommit:
     """The record of a shard that failed: no rows, all its persons quarantined. It goes into the release, not among the commits."""
     shard = plan.shards[failure.index]
-    data = encode(PSEUDO_GT_SCHEMA.empty_table())
+    rows = PSEUDO_GT_SCHEMA.empty_table()
+    data = encode(rows)
     row = QuarantineRow(
         dataset=plan.dataset, key=f"shard-{shard.index:06d}", reason=failure.failure, message=_stable(failure), instances=shard.instances
     )
-    commit = make_commit(plan.digest(), shard, data, 0, (row,))
+    commit = make_commit(plan.digest(), shard, data, rows, (row,))
     store.create_same(object_key(commit.sha256), data)
     return commit
 

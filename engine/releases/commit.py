@@ -12,11 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from engine import faults
 from engine.errors import AlreadyExists, CommitConflict, MissingInput, ReleaseError, StorageError
 from engine.releases.card import write_card
+from engine.releases.figures import count_figures
 from engine.releases.store import (
     READ_THREADS,
     Release,
@@ -46,9 +48,12 @@ class CommitOutcome:
     raced: bool = False
 
 
-def make_commit(plan_digest: str, shard: ShardPlan, data: bytes, annotated: int, quarantine: tuple[QuarantineRow, ...]) -> ShardCommit:
-    """The record of a shard's Parquet bytes. ReleaseError when its instances are not all accounted for."""
-    quarantined = count_reasons(quarantine)
+def make_commit(plan_digest: str, shard: ShardPlan, data: bytes, table: pa.Table, quarantine: tuple[QuarantineRow, ...]) -> ShardCommit:
+    """The record of a shard's rows, `data` being the Parquet bytes of `table`.
+
+    ReleaseError when its instances are not all accounted for, or the rows are not of the pseudo-GT schema.
+    """
+    annotated, quarantined = table.num_rows, count_reasons(quarantine)
     if annotated + sum(quarantined.values()) != shard.instances:
         raise ReleaseError(
             f"shard {shard.index} ({shard.url}): planned {shard.instances} instances, but {annotated} were annotated "
@@ -65,6 +70,7 @@ def make_commit(plan_digest: str, shard: ShardPlan, data: bytes, annotated: int,
         skipped={},
         quarantined=quarantined,
         quarantine=quarantine,
+        figures=count_figures(table),
     )
 
 

@@ -123,8 +123,9 @@ def write_release(url: str, name: str, people: ShardSet, body: Body, seed: int =
     commits = {}
     for shard, entry in zip(plans, people.manifest.shards, strict=True):
         rows = [_row(sample, i, rng, noise) for sample, _ in read_samples(people.fetch(entry), entry) for i in sample.instances]
-        data = encode(pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA))
-        commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, len(rows), ()), data).commit
+        table = pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA)
+        data = encode(table)
+        commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, table, ()), data).commit
     lineage = {"shard_set": people.digest, "body": body.digest}
     return publish(store, draft_release(name, plan, commits, body.name, lineage))
 

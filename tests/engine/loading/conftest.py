@@ -159,8 +159,9 @@ class ShardSets:
                         quarantine.append(QuarantineRow(**who, reason="test"))
                         continue
                     rows.append(_row(record, instance, values))
-            data = encode(pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA))
-            commit = make_commit(plan.digest(), shard, data, len(rows), tuple(quarantine))
+            table = pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA)
+            data = encode(table)
+            commit = make_commit(plan.digest(), shard, data, table, tuple(quarantine))
             commits[shard.index] = commit_shard(store, commit, data).commit
         lineage = {"shard_set": shard_set.digest, "body": body.digest}
         return publish(store, draft_release(name, plan, commits, body.name, lineage))

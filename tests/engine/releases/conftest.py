@@ -69,7 +69,7 @@ def commit_all(store: Store, plan: AnnotationPlan, persons: int = 4) -> ReleaseM
         )
         table = make_rows(shard.index, persons)
         data = encode(table)
-        commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, table.num_rows, quarantine), data).commit
+        commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, table, quarantine), data).commit
     lineage = {"shard_set": plan.shard_set_digest, "annotator": plan.annotator_digest, "body": plan.body_digest}
     return draft_release("rel", plan, commits, "open", lineage)
 

@@ -101,19 +101,19 @@ def test_the_first_commit_of_a_shard_stands(store: Store) -> None:
     table = make_rows(99, 4)
     data = encode(table)
     quarantine = (QuarantineRow(dataset="coco", key="bad_0", reason="undecodable"),)
-    outcome = commit_shard(store, make_commit(plan.digest(), plan.shards[0], data, 4, quarantine), data)
+    outcome = commit_shard(store, make_commit(plan.digest(), plan.shards[0], data, table, quarantine), data)
     assert (
         outcome.raced
         and outcome.commit == load_commit(store, plan.digest(), 0)
-        and outcome.commit.sha256 != make_commit(plan.digest(), plan.shards[0], data, 4, quarantine).sha256
+        and outcome.commit.sha256 != make_commit(plan.digest(), plan.shards[0], data, table, quarantine).sha256
     )
 
 
 def test_instances_that_vanish_are_an_error() -> None:
     plan = make_plan(shards=1)
     with pytest.raises(ReleaseError, match="planned 5 instances, but 4 were annotated"):
-        make_commit(plan.digest(), plan.shards[0], b"x", 4, ())
-    commit = make_commit(plan.digest(), plan.shards[0], b"x", 5, ())
+        make_commit(plan.digest(), plan.shards[0], b"x", make_rows(0, 4), ())
+    commit = make_commit(plan.digest(), plan.shards[0], b"x", make_rows(0, 5), ())
     with pytest.raises(ValidationError, match="accounts for"):
         type(commit).model_validate(commit.model_dump() | {"annotated": 4})
 
