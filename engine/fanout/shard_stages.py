@@ -227,6 +227,4 @@ def _nobody(persons: CropBatch) -> CropBatch:
 def _person_row(batch: CropBatch, place: int, error: Exception) -> QuarantineRow:
     sample, instance = batch.samples[place], batch.instances[place]
     message = f"{type(error).__name__}: {error}"
-    return QuarantineRow(
-        dataset=sample.dataset, key=sample.key, annotation_id=instance.annotation_id, reason=PERSON_ERROR, message=message
-    )
+    return QuarantineRow(dataset=sample.dataset, key=sample.key, annotation_id=instance.annotation_id, reason=PERSON_ERROR, message=message)
