@@ -6,8 +6,7 @@ from collections.abc import Container, Mapping
 
 import torch
 
-from engine.annotators.base import AnnotatorIdentity
-from engine.annotators.rows import ROWS_VERSION, SCORE_SCALE, VISIBLE_THRESHOLD
+from engine.annotators.base import ROWS_VERSION, AnnotatorIdentity
 from engine.releases.tables import SHARD_REASONS
 from engine.storage import join
 from schemas.manifests import AnnotationPlan, ReleaseManifest, ShardPlan, ShardSetManifest
@@ -35,9 +34,7 @@ def plan_annotation(
             **computing,
             "format_version": FORMAT_VERSION,
             "rows_version": ROWS_VERSION,
-            "score_scale": SCORE_SCALE,
             "torch": torch.__version__,
-            "visible_threshold": VISIBLE_THRESHOLD,
         },
         shards=tuple(
             ShardPlan(
