@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,98 +22,103 @@ import torch
 from engine.errors import CheckpointMismatch, EngineError, ShardCorrupt
 from engine.fanout.attempts import AttemptLedger
 from engine.fanout.isolation import find_killers
-from engine.fanout.shard_stages import CropStages, Done, NetworkStages, ShardWork
+from engine.fanout.shard_stages import CropStages, NetworkStages, ShardWork
 from engine.fanout.stages import Pipeline, Ticket
-from engine.fanout.work import CORRUPT, DIED, FAILED, ShardResult, WorkerSpec
+from engine.fanout.work import CORRUPT, DIED, FAILED, ShardResult, Usage, WorkerSpec
 from engine.releases.commit import load_commit
-from engine.shards.reader import ShardSet, open_shard_set
 from engine.storage import Store
-from schemas.manifests import ShardCommit, ShardPlan
+from schemas.manifests import QuarantineRow, ShardCommit, ShardPlan
 
 HUNG = 71
 """Exit code of a worker that was stuck with one image or batch."""
 _RETRY_PAUSE_S = 1.0
 
 
-class ShardWorker:
-    """A Ray Data callable: a shard's `index` in, a ShardResult as JSON in `result` out. Called by several threads at a time."""
+class Worker:
+    """What all workers share: attempts that are noted, failures that are results, stages that overlap.
+
+    A subclass sets `pipeline` and says what a shard's result is made of.
+    """
+
+    stage_name = "annotate"
+    pipeline: Pipeline
 
     def __init__(self, spec: WorkerSpec) -> None:
         """Raises CheckpointMismatch when the annotator found here is not the one that was planned."""
-        settings = spec.plan.settings
-        torch.set_num_threads(int(settings["threads"]))
+        torch.set_num_threads(int(spec.settings["threads"]))
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         self.spec = spec
-        self.digest = spec.plan.digest()
         self.store = Store(spec.out_url)
-        shard_set = planned_shard_set(spec)
-        annotator = spec.make_annotator()
-        if annotator.digest != spec.plan.annotator_digest:
+        self.annotator = spec.make_annotator()
+        if self.annotator.digest != spec.annotator_digest:
             raise CheckpointMismatch(
-                f"annotator: planned with {spec.plan.annotator_digest}, a worker loaded {annotator.digest}; submit the job again"
+                f"annotator: planned with {spec.annotator_digest}, a worker loaded {self.annotator.digest}; submit the job again"
             )
-        self.ledger = AttemptLedger(self.store, self.digest, spec.submission, spec.max_attempts)
-        stages = CropStages(spec, shard_set, annotator.crop).stages() + NetworkStages(spec, annotator, self.store).stages()
-        self.pipeline = Pipeline(stages, spec.hang_s, _give_up)
+        self.ledger = AttemptLedger(self.store, spec.plan_digest, f"{spec.submission}-{self.stage_name}", spec.max_attempts)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        return {"result": [json.dumps(asdict(self.run(self.spec.plan.shards[int(i)]))) for i in batch["index"]]}
-
-    def run(self, shard: ShardPlan) -> ShardResult:
-        """Annotate and commit one shard, unless that is done already. A failure is a result, never an exception."""
+    def attempted(self, shard: ShardPlan, known: tuple[QuarantineRow, ...] = (), **given: Any) -> Any:
+        """What the last stage makes of a shard, or the ShardResult of a failure. Never raises for what is wrong with a shard."""
         message = ""
-        for attempt in range(self.spec.max_attempts):
+        for number in range(self.spec.max_attempts):
             try:
-                return self._run_once(shard)
+                attempt = self.ledger.begin(shard.index)
+                if attempt is None:
+                    return self.failed(shard, DIED, f"{shard.url}: workers died of this shard again and again; look into their logs")
+                try:
+                    if attempt.careful:
+                        known = find_killers(self.spec, shard, known)
+                    return self.pipeline.submit(ShardWork(shard, known, **given)).result()
+                finally:
+                    self.ledger.end(attempt)
             except ShardCorrupt as error:
-                return ShardResult(shard.index, CORRUPT, str(error))
+                return self.failed(shard, CORRUPT, str(error))
             except EngineError as error:
-                return ShardResult(shard.index, FAILED, f"{type(error).__name__}: {error}")
+                return self.failed(shard, FAILED, f"{type(error).__name__}: {error}")
             except Exception as error:
                 message = "".join(traceback.format_exception(error, limit=-3)).strip()
-                time.sleep(_RETRY_PAUSE_S * 2**attempt)
-        return ShardResult(shard.index, FAILED, f"{shard.url}: failed {self.spec.max_attempts} times; the last one: {message}")
+                time.sleep(_RETRY_PAUSE_S * 2**number)
+        return self.failed(shard, FAILED, f"{shard.url}: failed {self.spec.max_attempts} times; the last one: {message}")
 
-    def _run_once(self, shard: ShardPlan) -> ShardResult:
-        committed = load_commit(self.store, self.digest, shard.index)
-        if committed is not None:
-            return self._result(committed)
-        attempt = self.ledger.begin(shard.index)
-        if attempt is None:
-            return ShardResult(
-                shard.index, DIED, f"{shard.url}: workers died again and again while annotating this shard; look into their logs"
-            )
-        try:
-            known = find_killers(self.spec, shard) if attempt.careful else ()
-            done: Done = self.pipeline.submit(ShardWork(shard, known)).result()
-        finally:
-            self.ledger.end(attempt)
-        return self._result(done.outcome.commit, done.computed, done.outcome.raced)
+    def failed(self, shard: ShardPlan, failure: str, message: str) -> ShardResult:
+        return ShardResult(shard.index, failure, message, usage=self.usage())
 
-    def _result(self, commit: ShardCommit, computed: int = 0, raced: bool = False) -> ShardResult:
-        stages = {name: (round(u.busy_share, 3), round(u.queue_share, 3)) for name, u in self.pipeline.usage().items()}
-        return ShardResult(
-            commit.index,
-            annotated=commit.annotated,
-            quarantined=commit.quarantined,
-            computed=computed,
-            raced=raced,
-            worker=self.name,
-            stages=stages,
-        )
+    def committed(self, shard: ShardPlan) -> ShardResult | None:
+        """The result of a shard that somebody has committed already."""
+        commit = load_commit(self.store, self.spec.plan_digest, shard.index)
+        return None if commit is None else self.result(commit)
+
+    def result(self, commit: ShardCommit, computed: int = 0, raced: bool = False, others: Usage | None = None) -> ShardResult:
+        counts = {"annotated": commit.annotated, "quarantined": commit.quarantined, "computed": computed}
+        return ShardResult(commit.index, raced=raced, usage=(others or {}) | self.usage(), **counts)
+
+    def usage(self) -> Usage:
+        """How busy the stages of this worker were since this was asked last."""
+        return {self.name: {name: (round(u.busy_share, 3), round(u.queue_share, 3)) for name, u in self.pipeline.usage().items()}}
 
 
-def planned_shard_set(spec: WorkerSpec) -> ShardSet:
-    """The shard set as it was planned. ShardCorrupt when its manifest is another one by now."""
-    shard_set = open_shard_set(spec.shard_set_url)
-    if shard_set.digest != spec.plan.shard_set_digest:
-        raise ShardCorrupt(f"{spec.shard_set_url}: its manifest changed since the job was planned; submit the job again")
-    return shard_set
+class ShardWorker(Worker):
+    """A Ray Data callable: a ShardPlan in `shard`, a ShardResult out in `result`, both as JSON. Called by several threads at a time."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        super().__init__(spec)
+        stages = CropStages(spec, self.annotator.crop).stages()
+        stages += NetworkStages(spec, self.annotator, self.store).stages()
+        self.pipeline = Pipeline(stages, spec.hang_s, give_up)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        return {"result": [json.dumps(asdict(self.run(ShardPlan.from_bytes(shard)))) for shard in batch["shard"]]}
+
+    def run(self, shard: ShardPlan) -> ShardResult:
+        """Annotate and commit one shard, unless that is done already."""
+        if (already := self.committed(shard)) is not None:
+            return already
+        done = self.attempted(shard)
+        return done if isinstance(done, ShardResult) else self.result(done.outcome.commit, done.computed, done.outcome.raced)
 
 
-def _give_up(stage: str, ticket: Ticket) -> None:
+def give_up(stage: str, ticket: Ticket) -> None:
     """End a worker that is stuck: its shards are attempted again, and looked into if that repeats itself."""
     print(f"annotate: stuck in stage {stage!r} with shard {ticket.work.shard.index}; this worker ends itself", file=sys.stderr, flush=True)
     os._exit(HUNG)

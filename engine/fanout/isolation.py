@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +40,12 @@ class Death:
     how: str
 
 
-def find_killers(spec: WorkerSpec, shard: ShardPlan) -> tuple[QuarantineRow, ...]:
-    """A quarantine row for everything in the shard that a process does not survive; empty for a harmless shard.
+def find_killers(spec: WorkerSpec, shard: ShardPlan, known: Sequence[QuarantineRow] = ()) -> tuple[QuarantineRow, ...]:
+    """`known`, and a quarantine row for everything else in the shard that a process does not survive; empty for a harmless shard.
 
     EngineError when the deaths cannot be pinned on images or persons.
     """
-    known: list[QuarantineRow] = []
+    known = list(known)
     suspects: list[list[str]] = []
     while len(known) <= MOST_KILLERS:
         death = _probe(spec, shard, known, suspects)
@@ -54,11 +55,11 @@ def find_killers(spec: WorkerSpec, shard: ShardPlan) -> tuple[QuarantineRow, ...
         if what is None:
             raise EngineError(f"{shard.url}: a process that was to look into it {death.how} before it touched an image")
         if what["step"] == "decode":
-            row = _row(spec, what["key"], None, what["instances"], f"the process that decoded it {death.how}")
+            row = _row(what, what["key"], None, what["instances"], f"the process that decoded it {death.how}")
             known, suspects = [*(k for k in known if k.key != row.key), row], []
         elif len(what["persons"]) == 1:
             ((key, annotation_id),) = what["persons"]
-            known, suspects = [*known, _row(spec, key, annotation_id, 1, f"the process that annotated it {death.how}")], []
+            known, suspects = [*known, _row(what, key, annotation_id, 1, f"the process that annotated it {death.how}")], []
         elif what["persons"] == suspects:
             raise EngineError(f"{shard.url}: a process {death.how} over {len(suspects)} persons together, but over none of them alone")
         else:
@@ -66,9 +67,9 @@ def find_killers(spec: WorkerSpec, shard: ShardPlan) -> tuple[QuarantineRow, ...
     raise EngineError(f"{shard.url}: more than {MOST_KILLERS} of its images or persons end the process that touches them")
 
 
-def _row(spec: WorkerSpec, key: str, annotation_id: str | None, instances: int, message: str) -> QuarantineRow:
+def _row(what: dict[str, Any], key: str, annotation_id: str | None, instances: int, message: str) -> QuarantineRow:
     return QuarantineRow(
-        dataset=spec.plan.dataset, key=key, annotation_id=annotation_id, reason=KILLED_WORKER, message=message, instances=instances
+        dataset=what["dataset"], key=key, annotation_id=annotation_id, reason=KILLED_WORKER, message=message, instances=instances
     )
 
 

@@ -6,8 +6,7 @@ from collections.abc import Container, Mapping
 
 import torch
 
-from engine.annotators.base import AnnotatorIdentity
-from engine.annotators.rows import ROWS_VERSION, SCORE_SCALE, VISIBLE_THRESHOLD
+from engine.annotators.base import ROWS_VERSION, AnnotatorIdentity
 from engine.releases.figures import figures_digest
 from engine.releases.tables import SHARD_REASONS
 from engine.storage import join
@@ -37,9 +36,7 @@ def plan_annotation(
             "figures": figures_digest(),
             "format_version": FORMAT_VERSION,
             "rows_version": ROWS_VERSION,
-            "score_scale": SCORE_SCALE,
             "torch": torch.__version__,
-            "visible_threshold": VISIBLE_THRESHOLD,
         },
         shards=tuple(
             ShardPlan(

@@ -22,7 +22,7 @@ from engine.annotators.base import Annotator
 from engine.fanout.work import WorkerSpec
 from engine.loading.decode import Decoder
 from engine.loading.persons import CropBatch, PersonCutter, Regrouping
-from engine.shards.reader import open_shard_set, read_samples
+from engine.shards.reader import fetch_shard, read_samples
 from schemas.manifests import QuarantineRow, ShardPlan
 
 Report = Callable[..., None]
@@ -32,17 +32,16 @@ _LOST_DEVICE = 70
 def probe(spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspects: list[list[str]], report: Report) -> None:
     """Decode every image and annotate every person of a shard; results are thrown away. `suspects` are annotated one at a time."""
     report(step="start")
-    settings = spec.plan.settings
+    settings = spec.settings
     torch.set_num_threads(int(settings["threads"]))
-    shard_set = open_shard_set(spec.shard_set_url)
-    samples = read_samples(shard_set.fetch(shard_set.manifest.shards[shard.index]), shard)
+    samples = read_samples(fetch_shard(shard), shard)
     annotator = spec.make_annotator()
     cutter = PersonCutter(Decoder(threads=1, max_batch=1, device=settings["decode_device"]), annotator.crop)
     grouping = Regrouping(int(settings["batch_size"]), annotator.crop)
     shunned = {row.key for row in known if row.annotation_id is None}
     for sample in samples:
         if sample[0].key not in shunned:
-            report(step="decode", key=sample[0].key, instances=len(sample[0].instances))
+            report(step="decode", dataset=sample[0].dataset, key=sample[0].key, instances=len(sample[0].instances))
         for batch in grouping.add(cutter.cut([sample], known)):
             _annotate(annotator, batch, int(settings["batch_size"]), suspects, report)
     for batch in grouping.rest():
@@ -57,7 +56,7 @@ def _annotate(annotator: Annotator, batch: CropBatch, size: int, suspects: list[
     for places in [[i] for i in range(len(batch))] if alone else [list(range(len(batch)))]:
         crops_BHW3 = np.zeros((size, *batch.crops_NHW3.shape[1:]), np.uint8)
         crops_BHW3[places] = batch.crops_NHW3[places]
-        report(step="annotate", persons=[names[i] for i in places])
+        report(step="annotate", dataset=batch.samples[0].dataset, persons=[names[i] for i in places])
         for key in dict.fromkeys(names[i][0] for i in places):
             faults.hit("predict", key)
         annotator.predict(crops_BHW3)

@@ -18,10 +18,10 @@ from engine.annotators.mean_pose import MeanPoseConfig
 from engine.annotators.registry import resolve_annotator
 from engine.config import Config
 from engine.errors import EngineError, ShardCorrupt
-from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardResult, WorkerSpec
+from engine.fanout.config import PoolConfig
 from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
-from engine.fanout.pool import PoolConfig, run_shards
 from engine.fanout.progress import Progress
+from engine.fanout.work import CORRUPT, DIED, FAILED, ShardResult, WorkerSpec
 from engine.releases.commit import draft_release, load_commits, make_commit, publish, save_plan
 from engine.releases.store import object_key, read_head, read_manifest
 from engine.releases.tables import encode
@@ -43,7 +43,11 @@ class AnnotateConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where a worker has it")
     decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: on the GPU, which may refuse files the CPU reads")
     pool: PoolConfig = Field(default=PoolConfig(), description="workers")
-    max_attempts: int = Field(default=3, ge=1, description="workers a shard may kill in one submission before it is set aside")
+    max_attempts: int = Field(
+        default=3, ge=1, description="deaths of workers over a shard, in one submission, after which it is searched for what kills them"
+    )
+    hang_s: float = Field(default=600.0, gt=0, description="seconds a worker may spend on one image chunk or batch before it ends itself")
+    staging: str | None = Field(default=None, description="local folder for image shards read ahead; null: the system's temporary folder")
     allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
     dry_run: bool = Field(default=False, description="print the plan's digest and counts, and stop")
     mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
@@ -110,11 +114,26 @@ def _fan_out(
     """Annotate the pending shards; the results that are failures."""
     if not pending:
         return []
-    spec = WorkerSpec(plan, config.shard_set, config.out, make_annotator, uuid.uuid4().hex, config.max_attempts)
+    from engine.fanout.metrics import JobMetrics  # Ray is imported where there is work: a finished job ends before it would be
+    from engine.fanout.pool import run_shards
+
+    spec = WorkerSpec(
+        plan_digest=plan.digest(),
+        annotator_digest=plan.annotator_digest,
+        settings=plan.settings,
+        out_url=config.out,
+        make_annotator=make_annotator,
+        submission=uuid.uuid4().hex,
+        max_attempts=config.max_attempts,
+        crop_threads=(config.pool.crop or config.pool).crop_threads,
+        staging=config.staging,
+        hang_s=config.hang_s,
+    )
     progress = Progress(len(pending), sum(s.instances for s in pending), already=len(plan.shards) - len(pending))
+    metrics = JobMetrics(config.name)
     failures = []
     for result in run_shards(config.pool, spec, pending):
-        progress.add(result)
+        metrics.publish(progress.add(result), result)
         if result.failure:
             failures.append(result)
     return sorted(failures, key=lambda f: f.index)

@@ -29,11 +29,12 @@ from engine.annotators.rows import BatchRows, assemble, batch_rows
 from engine.fanout.stages import Stage, Ticket
 from engine.fanout.work import WorkerSpec
 from engine.loading.decode import Decoder
-from engine.loading.persons import CropBatch, PersonCutter, Regrouping, StoredSample, chunks, take
+from engine.loading.persons import CropBatch, PersonCutter, Regrouping, StoredSample, chunks, nobody, take
 from engine.releases.commit import CommitOutcome, commit_shard, make_commit
 from engine.releases.tables import encode
-from engine.shards.reader import ShardSet, read_samples
+from engine.shards.reader import fetch_shard, read_samples
 from engine.storage import Store
+from schemas.crops import CropSpec
 from schemas.manifests import QuarantineRow, ShardCommit, ShardPlan
 
 PERSON_ERROR = "person_error"
@@ -46,10 +47,11 @@ _CHUNK_IMAGES = 16
 
 @dataclass(frozen=True)
 class ShardWork:
-    """A shard to do, and what is known of it already: images and persons that are not to be touched."""
+    """A shard to do, and what is known of it already: images and persons that are not to be touched; its crops, where others cut them."""
 
     shard: ShardPlan
     known: tuple[QuarantineRow, ...] = ()
+    crops: CropBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ class Done:
 class CropStages:
     """Fetch and crop: what needs CPU cores and no network."""
 
-    def __init__(self, spec: WorkerSpec, shard_set: ShardSet, annotator_crop: Any) -> None:
-        self._settings, self._shard_set, self._crop = spec.plan.settings, shard_set, annotator_crop
+    def __init__(self, spec: WorkerSpec, crop: CropSpec) -> None:
+        self._settings, self._crop = spec.settings, crop
         self._threads = spec.crop_threads
         self._local = threading.local()
 
@@ -104,8 +106,7 @@ class CropStages:
         ]
 
     def fetch(self, ticket: Ticket, work: ShardWork) -> Iterator[Chunk]:
-        entry = self._shard_set.manifest.shards[work.shard.index]
-        samples = read_samples(self._shard_set.fetch(entry), work.shard)
+        samples = read_samples(fetch_shard(work.shard), work.shard)
         parts = list(chunks(samples, _CHUNK_IMAGES))
         for number, part in enumerate(parts):
             yield Chunk(number, number == len(parts) - 1, part)
@@ -121,9 +122,9 @@ class NetworkStages:
     """Network, rows and commit. Network and rows have one thread each: they keep a ticket's parts in its state."""
 
     def __init__(self, spec: WorkerSpec, annotator: Annotator, store: Store) -> None:
-        self._annotator, self._store = annotator, store
-        self._plan_digest = spec.plan.digest()
-        self._batch_size = int(spec.plan.settings["batch_size"])
+        self._annotator, self._body, self._store = annotator, annotator.body, store
+        self._plan_digest = spec.plan_digest
+        self._batch_size = int(spec.settings["batch_size"])
 
     def stages(self) -> list[Stage]:
         return [
@@ -140,21 +141,23 @@ class NetworkStages:
         while (following := waiting.pop(state.setdefault("next", 0), None)) is not None:
             state["next"] += 1
             for batch in grouping.add(following.persons):
+                state["computed"] = state.get("computed", 0) + len(batch)
                 yield self._predicted(batch, last=False)
             if following.last:
-                rest = list(grouping.rest()) or [None]
-                yield Predicted(_nobody(following.persons), None, True) if rest[0] is None else self._predicted(rest[0], last=True)
+                batch = next(grouping.rest(), None) or nobody(self._annotator.crop)
+                state["computed"] = state.get("computed", 0) + len(batch)
+                yield self._predicted(batch, last=True)
 
     def rows(self, ticket: Ticket, predicted: Predicted) -> Iterator[EncodedShard]:
         parts: list[BatchRows] = ticket.state.setdefault("rows", [])
         rejected: list[QuarantineRow] = ticket.state.setdefault("rejected", [])
         rejected += predicted.batch.rejected
         if predicted.out is not None:
-            parts.append(batch_rows(predicted.batch, predicted.out, self._annotator))
+            parts.append(batch_rows(predicted.batch, predicted.out, self._body, self._annotator.crop))
         if predicted.last:
             found = assemble(parts, rejected)
             data = encode(found.table)
-            yield EncodedShard(make_commit(self._plan_digest, ticket.work.shard, data, found.table.num_rows, found.quarantine), data)
+            yield EncodedShard(make_commit(self._plan_digest, ticket.work.shard, data, found.table, found.quarantine), data)
 
     def commit(self, ticket: Ticket, encoded: EncodedShard) -> Iterator[Done]:
         outcome = commit_shard(self._store, encoded.commit, encoded.data)
@@ -175,8 +178,9 @@ class NetworkStages:
         if len(batch) < self._batch_size:
             crops_BHW3 = np.zeros((self._batch_size, *crops_BHW3.shape[1:]), np.uint8)
             crops_BHW3[: len(batch)] = batch.crops_NHW3
-        for sample in dict.fromkeys(sample.key for sample in batch.samples) if faults.armed("predict") else ():
-            faults.hit("predict", sample)
+        if faults.armed("predict"):
+            for key in dict.fromkeys(sample.key for sample in batch.samples):
+                faults.hit("predict", key)
         try:
             return Predicted(batch, pick(self._annotator.predict(crops_BHW3), slice(0, len(batch))), last)
         except torch.AcceleratorError:
@@ -218,10 +222,6 @@ def pick(out: Prediction, places: Any) -> Prediction:
     """The prediction of some of its persons."""
     values = {f.name: getattr(out, f.name) for f in fields(out)}
     return Prediction(**{name: value if value is None else value[places] for name, value in values.items()})
-
-
-def _nobody(persons: CropBatch) -> CropBatch:
-    return take(persons, np.empty(0, np.int64))
 
 
 def _person_row(batch: CropBatch, place: int, error: Exception) -> QuarantineRow:

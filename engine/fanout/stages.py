@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-_CHECK_S = 1.0
+_CHECK_S = 0.2
 
 
 @dataclass

@@ -7,20 +7,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.releases.tables import SHARD_REASONS
-from schemas.manifests import AnnotationPlan
 
 if TYPE_CHECKING:
     from engine.annotators.base import Annotator
 
 CORRUPT, DIED, FAILED = SHARD_REASONS
+Usage = dict[str, dict[str, tuple[float, float]]]
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker needs to start; small and picklable."""
+    """What a worker needs to start: small and picklable, whatever the number of shards; each shard comes with its own ShardPlan."""
 
-    plan: AnnotationPlan
-    shard_set_url: str
+    plan_digest: str
+    annotator_digest: str
+    settings: dict[str, float | int | str | bool]
     out_url: str
     make_annotator: Callable[[], Annotator]
     submission: str
@@ -28,15 +29,14 @@ class WorkerSpec:
     crop_threads: int = 1
     staging: str | None = None
     hang_s: float = 600.0
-    release: str = ""
 
 
 @dataclass(frozen=True)
 class ShardResult:
     """What a worker reports of one shard. `failure` is empty, or one of CORRUPT, DIED, FAILED.
 
-    computed: persons the annotator saw, 0 where the shard was committed already. stages: name -> share of its time that the stage of this
-    worker was busy, and fill of the queue before it, both in [0, 1] and since the worker's last report.
+    computed: persons the annotator saw, 0 where the shard was committed already. usage: worker -> stage -> share of its time that the stage
+    was busy, and fill of the queue before it, both in [0, 1] and since that worker's last report.
     """
 
     index: int
@@ -46,5 +46,4 @@ class ShardResult:
     quarantined: dict[str, int] = field(default_factory=dict)
     computed: int = 0
     raced: bool = False
-    worker: str = ""
-    stages: dict[str, tuple[float, float]] = field(default_factory=dict)
+    usage: Usage = field(default_factory=dict)

@@ -73,7 +73,7 @@ class PersonCutter:
             if len(samples) == 1:
                 self._require_health(error)
                 row = _row(samples[0][0], None, SampleRejected(IMAGE_ERROR, f"{type(error).__name__}: {error}"))
-                return _empty(self.crop, [row])
+                return nobody(self.crop, [row])
         return merge([self.cut([sample], known) for sample in samples])
 
     def _cut(self, samples: Sequence[StoredSample], known: Sequence[QuarantineRow]) -> CropBatch:
@@ -93,7 +93,7 @@ class PersonCutter:
                 except SampleRejected as problem:
                     rejected[i].append(_row(sample, instance, problem))
         if not people:
-            return _empty(self.crop, [row for rows in rejected for row in rows])
+            return nobody(self.crop, [row for rows in rejected for row in rows])
         image_N = np.array([i for i, _, _ in people])
         boxes_N4 = np.stack([box for _, _, box in people])
         affines_N23 = crop_affines(boxes_N4, self.crop.hw, Augmentation.identity(len(people)))
@@ -190,7 +190,7 @@ class Regrouping:
     def _take(self) -> CropBatch:
         held, rejected = self._held, self._rejected
         self._held, self._rejected = [], []
-        batch = merge(held) if held else _empty(self._crop)
+        batch = merge(held) if held else nobody(self._crop)
         batch.rejected = rejected
         return batch
 
@@ -206,7 +206,8 @@ def merge(batches: Sequence[CropBatch]) -> CropBatch:
     return merged
 
 
-def _empty(crop: CropSpec, rejected: Iterable[QuarantineRow] = ()) -> CropBatch:
+def nobody(crop: CropSpec, rejected: Iterable[QuarantineRow] = ()) -> CropBatch:
+    """A batch without persons."""
     return CropBatch(np.empty((0, *crop.hw, 3), np.uint8), np.empty((0, 4)), np.empty((0, 2, 3)), rejected=list(rejected))
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.annotators.rows import to_table
 from engine.releases.commit import commit_shard, draft_release, make_commit, publish, save_plan
 from engine.releases.store import Release
 from engine.releases.tables import encode
 from engine.storage import Store
 from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardPlan
+from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from schemas.records import sha256_hex
 
 
@@ -56,7 +56,7 @@ def make_rows(shard: int, persons: int) -> pa.Table:
             "truncation": 0.0,
         }
         rows.append(row | {"score": rng.uniform() if i else 0.0})
-    return to_table(rows)
+    return pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA)
 
 
 def commit_all(store: Store, plan: AnnotationPlan, persons: int = 4) -> ReleaseManifest:

@@ -18,7 +18,7 @@ from engine.shards.reader import open_shard_set
 from engine.storage import Store
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from tests.engine.fanout.conftest import make_shards, write_shard_set
-from tests.engine.fanout.test_actor import make_spec
+from tests.engine.fanout.test_actor import make_job
 
 DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "FORMAT.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
@@ -30,13 +30,13 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     shards = make_shards(2, 3)
     sample, image, extension = shards[1][0]
     shards[1][0] = (sample, image[:300], extension)
-    spec = make_spec(write_shard_set(str(root / "set"), shards), str(root / "out"))
-    worker, store = ShardWorker(spec), Store(spec.out_url)
-    save_plan(store, spec.plan)
-    for shard in spec.plan.shards:
+    job = make_job(write_shard_set(str(root / "set"), shards), str(root / "out"))
+    worker, store = ShardWorker(job.worker), Store(job.out_url)
+    save_plan(store, job.plan)
+    for shard in job.plan.shards:
         worker.run(shard)
-    made_from = lineage(spec.plan, open_shard_set(spec.shard_set_url).manifest, worker.annotator.identity())
-    return publish(store, draft_release("rel", spec.plan, load_commits(store, spec.plan), "open", made_from))
+    made_from = lineage(job.plan, open_shard_set(job.shard_set_url).manifest, worker.annotator.identity())
+    return publish(store, draft_release("rel", job.plan, load_commits(store, job.plan), "open", made_from))
 
 
 def _run(program: str, *arguments: object, cwd: Path) -> str:
