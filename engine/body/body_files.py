@@ -58,8 +58,15 @@ def _validated(content: dict[str, Any], path: Path) -> BodyArrays:
         raise ConfigError(f"{path}: missing {', '.join(missing)}; expected a file in SMPL's schema, found keys {sorted(map(str, content))}")
     arrays = {key: _as_array(content[key], f"{path}: {key}") for key in wanted}
     v = len(arrays["v_template"])
-    shapes = {"v_template": (v, 3), "shapedirs": (v, 3, None), "posedirs": (v, 3, 207), "J_regressor": (24, v), "weights": (v, 24),
-              "f": (None, 3), "kintree_table": (2, 24)}
+    shapes = {
+        "v_template": (v, 3),
+        "shapedirs": (v, 3, None),
+        "posedirs": (v, 3, 207),
+        "J_regressor": (24, v),
+        "weights": (v, 24),
+        "f": (None, 3),
+        "kintree_table": (2, 24),
+    }
     for key, shape in shapes.items():
         found = arrays[key].shape
         if len(found) != len(shape) or any(want is not None and want != have for want, have in zip(shape, found, strict=True)):
@@ -75,8 +82,11 @@ def _validated(content: dict[str, Any], path: Path) -> BodyArrays:
             raise ConfigError(f"{path}: rows of {key} must sum to 1")
     floats = {key: np.ascontiguousarray(arrays[key], np.float32) for key in ("v_template", "posedirs", "J_regressor", "weights")}
     return BodyArrays(
-        **floats, shapedirs=np.ascontiguousarray(arrays["shapedirs"][:, :, :10], np.float32), f=arrays["f"].astype(np.int64),
-        kintree_table=np.array([SMPL_PARENTS, range(24)], np.int64), regressors=_own_regressors(content, v),
+        **floats,
+        shapedirs=np.ascontiguousarray(arrays["shapedirs"][:, :, :10], np.float32),
+        f=arrays["f"].astype(np.int64),
+        kintree_table=np.array([SMPL_PARENTS, range(24)], np.int64),
+        regressors=_own_regressors(content, v),
     )
 
 
@@ -131,8 +141,12 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("copy_reg", "_reconstructor"): _reconstruct_inert, ("copyreg", "_reconstructor"): _reconstruct_inert,
-    ("__builtin__", "object"): object, ("builtins", "object"): object, ("__builtin__", "set"): set, ("builtins", "set"): set,
+    ("copy_reg", "_reconstructor"): _reconstruct_inert,
+    ("copyreg", "_reconstructor"): _reconstruct_inert,
+    ("__builtin__", "object"): object,
+    ("builtins", "object"): object,
+    ("__builtin__", "set"): set,
+    ("builtins", "set"): set,
     ("_codecs", "encode"): _encode_latin1,
 }
 for _module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric"):

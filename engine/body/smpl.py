@@ -74,7 +74,10 @@ class Body(nn.Module):
         posedirs = torch.from_numpy(arrays.posedirs).permute(2, 0, 1).contiguous()
         j_regressor = torch.from_numpy(arrays.J_regressor).double()
         buffers = {
-            "v_template": template, "shapedirs": shapedirs, "weights": weights, "posedirs": posedirs.flatten(1),
+            "v_template": template,
+            "shapedirs": shapedirs,
+            "weights": weights,
+            "posedirs": posedirs.flatten(1),
             "rest_joints": (j_regressor @ template.double()).float(),
             "rest_joints_shape": torch.einsum("jv,vcs->jcs", j_regressor, shapedirs.double()).float(),
         }

@@ -22,7 +22,7 @@ import torch
 from engine.errors import CheckpointMismatch, EngineError, ShardCorrupt
 from engine.fanout.attempts import AttemptLedger
 from engine.fanout.isolation import find_killers
-from engine.fanout.shard_stages import CropStages, NetworkStages, ShardWork
+from engine.fanout.shard_stages import BatchMemory, CropStages, NetworkStages, ShardWork
 from engine.fanout.stages import Pipeline, Ticket
 from engine.fanout.work import CORRUPT, DIED, FAILED, ShardResult, Usage, WorkerSpec
 from engine.releases.commit import load_commit
@@ -103,8 +103,9 @@ class ShardWorker(Worker):
 
     def __init__(self, spec: WorkerSpec) -> None:
         super().__init__(spec)
-        stages = CropStages(spec, self.annotator.crop).stages()
-        stages += NetworkStages(spec, self.annotator, self.store).stages()
+        memory = BatchMemory(int(spec.settings["batch_size"]), self.annotator.crop)
+        stages = CropStages(spec, self.annotator.crop, memory).stages()
+        stages += NetworkStages(spec, self.annotator, self.store, memory).stages()
         self.pipeline = Pipeline(stages, spec.hang_s, give_up)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:

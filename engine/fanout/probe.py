@@ -21,7 +21,7 @@ from engine import faults
 from engine.annotators.base import Annotator
 from engine.fanout.work import WorkerSpec
 from engine.loading.decode import Decoder
-from engine.loading.persons import CropBatch, PersonCutter, Regrouping
+from engine.loading.persons import FilledBatch, Filling, PersonCutter, find_people
 from engine.shards.reader import fetch_shard, read_samples
 from schemas.manifests import QuarantineRow, ShardPlan
 
@@ -36,27 +36,28 @@ def probe(spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspec
     torch.set_num_threads(int(settings["threads"]))
     samples = read_samples(fetch_shard(shard), shard)
     annotator = spec.make_annotator()
-    cutter = PersonCutter(Decoder(threads=1, max_batch=1, device=settings["decode_device"]), annotator.crop)
-    grouping = Regrouping(int(settings["batch_size"]), annotator.crop)
-    shunned = {row.key for row in known if row.annotation_id is None}
-    for sample in samples:
-        if sample[0].key not in shunned:
-            report(step="decode", dataset=sample[0].dataset, key=sample[0].key, instances=len(sample[0].instances))
-        for batch in grouping.add(cutter.cut([sample], known)):
-            _annotate(annotator, batch, int(settings["batch_size"]), suspects, report)
-    for batch in grouping.rest():
-        _annotate(annotator, batch, int(settings["batch_size"]), suspects, report)
+    size = int(settings["batch_size"])
+    people, cutter = (
+        find_people(samples, annotator.crop, known),
+        PersonCutter(Decoder(threads=1, max_batch=1, device=settings["decode_device"])),
+    )
+    filling = Filling(people, size, annotator.crop)
+    for image in sorted(set(people.image_P.tolist())):
+        sample, images = samples[image][0], range(image, image + 1)
+        report(step="decode", dataset=sample.dataset, key=sample.key, instances=len(sample.instances))
+        broken = cutter.cut(people, images, filling.place)
+        for number in filling.done(images, [p for persons, _ in broken for p in persons]):
+            _annotate(annotator, filling.take(number), suspects, report)
 
 
-def _annotate(annotator: Annotator, batch: CropBatch, size: int, suspects: list[list[str]], report: Report) -> None:
-    if not len(batch):
-        return
-    names = [[sample.key, instance.annotation_id] for sample, instance in zip(batch.samples, batch.instances, strict=True)]
-    alone = any(name in suspects for name in names)
-    for places in [[i] for i in range(len(batch))] if alone else [list(range(len(batch)))]:
-        crops_BHW3 = np.zeros((size, *batch.crops_NHW3.shape[1:]), np.uint8)
-        crops_BHW3[places] = batch.crops_NHW3[places]
-        report(step="annotate", dataset=batch.samples[0].dataset, persons=[names[i] for i in places])
+def _annotate(annotator: Annotator, batch: FilledBatch, suspects: list[list[str]], report: Report) -> None:
+    everybody = batch.everybody
+    names = {i: [everybody.samples[i].key, everybody.instances[i].annotation_id] for i in batch.kept}
+    alone = any(name in suspects for name in names.values())
+    for places in [[i] for i in batch.kept] if alone else [batch.kept]:
+        crops_BHW3 = np.zeros_like(batch.crops_BHW3)
+        crops_BHW3[places] = batch.crops_BHW3[places]
+        report(step="annotate", dataset=everybody.samples[0].dataset, persons=[names[i] for i in places])
         for key in dict.fromkeys(names[i][0] for i in places):
             faults.hit("predict", key)
         annotator.predict(crops_BHW3)

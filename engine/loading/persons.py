@@ -9,8 +9,9 @@ Shapes: N crops of a batch, H x W crop.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -21,7 +22,7 @@ from engine.errors import SampleRejected
 from engine.loading.augmentation import Augmentation
 from engine.loading.boxes import person_box
 from engine.loading.canvas import Canvas
-from engine.loading.crops import crop_affines, looked_at, onto_stored, window_record
+from engine.loading.crops import WINDOW, crop_affines, looked_at, onto_stored, window_record
 from engine.loading.decode import Box, Decoder, Part, size_problem
 from schemas.crops import CropSpec
 from schemas.manifests import QuarantineRow
@@ -31,6 +32,8 @@ IMAGE_ERROR = "image_error"
 """Reason of an image over which decoding or cropping raised something nobody had thought of; the message says what."""
 _CHUNK_PERSONS = 64
 """Crops of a chunk, at most, but for the persons of its last image: it bounds memory where photographs hold crowds."""
+
+_NO_CROPS = np.empty((0, 0, 0, 3), np.uint8)
 
 StoredSample = tuple[Sample, bytes]
 """A sample and the bytes of its image."""
@@ -54,173 +57,233 @@ class CropBatch:
         return len(self.instances)
 
 
-class PersonCutter:
-    """Cuts the persons of some samples. Not for concurrent use: one a thread."""
+@dataclass
+class People:
+    """The P persons of consecutive samples that can be cropped, in order, before any pixel is looked at.
 
-    def __init__(self, decoder: Decoder, crop: CropSpec) -> None:
-        self.decoder, self.crop = decoder, crop
+    image_P: place of each person's sample; looked_P4: what is looked at of the stored image, px. `rejected`: the others, who and why.
+    """
+
+    samples: Sequence[StoredSample]
+    instances: list[Instance]
+    image_P: np.ndarray
+    boxes_P4: np.ndarray
+    affines_P23: np.ndarray
+    stored_P23: np.ndarray
+    looked_P4: np.ndarray
+    rejected: list[QuarantineRow]
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def chunks(self, images: int) -> list[range]:
+        """Consecutive samples, at most `images` of them and not many more than 64 persons at a time."""
+        persons_I = np.bincount(self.image_P, minlength=len(self.samples))
+        found, start, persons = [], 0, 0
+        for at, count in enumerate(persons_I.tolist()):
+            if at > start and (at - start == images or persons >= _CHUNK_PERSONS):
+                found.append(range(start, at))
+                start, persons = at, 0
+            persons += count
+        return [*found, range(start, len(self.samples))] if len(self.samples) else found
+
+    def batch(self, start: int, stop: int) -> CropBatch:
+        """Persons [start, stop), without crops."""
+        at = slice(start, stop)
+        samples = [self.samples[i][0] for i in self.image_P[at]]
+        return CropBatch(_NO_CROPS, self.boxes_P4[at], self.affines_P23[at], samples, self.instances[at])
+
+
+def find_people(samples: Sequence[StoredSample], crop: CropSpec, known: Sequence[QuarantineRow] = ()) -> People:
+    """Who is to be cropped, and who cannot be: 'degenerate_box', and the images and persons of `known`, each by its own row."""
+    shunned = {(row.key, row.annotation_id): row for row in known}
+    image, instances, boxes, rejected = [], [], [], []
+    for i, (sample, _) in enumerate(samples):
+        if (row := shunned.get((sample.key, None))) is not None:
+            rejected.append(row)
+            continue
+        for instance in sample.instances:
+            try:
+                if (row := shunned.get((sample.key, instance.annotation_id))) is not None:
+                    rejected.append(row)
+                    continue
+                boxes.append(person_box(instance.bbox_xywh, (sample.width, sample.height), crop))
+            except SampleRejected as problem:
+                rejected.append(_row(sample, instance, problem))
+                continue
+            image.append(i)
+            instances.append(instance)
+    image_P, boxes_P4 = np.array(image, np.int64), np.array(boxes, np.float64).reshape(-1, 4)
+    affines_P23 = crop_affines(boxes_P4, crop.hw, Augmentation.identity(len(image)))
+    windows_P = np.array([window_record(sample) for sample, _ in samples], WINDOW)[image_P]
+    stored_P23 = onto_stored(affines_P23, windows_P)
+    return People(samples, instances, image_P, boxes_P4, affines_P23, stored_P23, looked_at(stored_P23, crop.hw), rejected)
+
+
+class PersonCutter:
+    """Cuts people out of their photographs. Not for concurrent use: one a thread."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
         self._canvas = Canvas()
 
-    def cut(self, samples: Sequence[StoredSample], known: Sequence[QuarantineRow] = ()) -> CropBatch:
-        """Crops of every instance. Instances in the batch plus `rejected` ones are all there were.
+    def cut(self, people: People, images: range, places: Callable[[int], np.ndarray]) -> list[tuple[list[int], QuarantineRow]]:
+        """Write the crop (H, W, 3) uint8 of every person p of these samples to `places(p)`.
 
-        Reasons of rejection: 'undecodable', 'too_large', 'size_mismatch', IMAGE_ERROR (a whole image), 'degenerate_box' (one person), and
-        those of `known`: images and persons that are not to be touched, each by its own row.
+        Returns, for every image that cannot be used, its persons, whose places hold anything, and its quarantine row: 'undecodable',
+        'too_large', 'size_mismatch', or IMAGE_ERROR with the message of what was raised over it.
         """
         try:
-            return self._cut(samples, known)
+            return self._cut(people, images, places)
         except Exception as error:
-            if len(samples) == 1:
+            if len(images) == 1:
                 self._require_health(error)
-                row = _row(samples[0][0], None, SampleRejected(IMAGE_ERROR, f"{type(error).__name__}: {error}"))
-                return nobody(self.crop, [row])
-        return merge([self.cut([sample], known) for sample in samples])
+                return [self._rejected(people, images[0], SampleRejected(IMAGE_ERROR, f"{type(error).__name__}: {error}"))]
+        return [found for image in images for found in self.cut(people, range(image, image + 1), places)]
 
-    def _cut(self, samples: Sequence[StoredSample], known: Sequence[QuarantineRow]) -> CropBatch:
-        shunned = {(row.key, row.annotation_id): row for row in known}
-        people: list[tuple[int, Instance, np.ndarray]] = []
-        rejected: list[list[QuarantineRow]] = [[] for _ in samples]
-        for i, (sample, _) in enumerate(samples):
-            if (row := shunned.get((sample.key, None))) is not None:
-                rejected[i].append(row)
-                continue
-            for instance in sample.instances:
-                try:
-                    if (row := shunned.get((sample.key, instance.annotation_id))) is not None:
-                        rejected[i].append(row)
-                    else:
-                        people.append((i, instance, person_box(instance.bbox_xywh, (sample.width, sample.height), self.crop)))
-                except SampleRejected as problem:
-                    rejected[i].append(_row(sample, instance, problem))
-        if not people:
-            return nobody(self.crop, [row for rows in rejected for row in rows])
-        image_N = np.array([i for i, _, _ in people])
-        boxes_N4 = np.stack([box for _, _, box in people])
-        affines_N23 = crop_affines(boxes_N4, self.crop.hw, Augmentation.identity(len(people)))
-        stored_N23 = onto_stored(affines_N23, np.stack([window_record(sample) for sample, _ in samples])[image_N])
-        crops_NHW3 = np.empty((len(people), *self.crop.hw, 3), np.uint8)
-        kept_N = np.ones(len(people), bool)
-        of_image = {i: np.flatnonzero(image_N == i).tolist() for i in dict.fromkeys(image_N.tolist())}
-        for i, part in self._decoded(samples, of_image, looked_at(stored_N23, self.crop.hw)):
-            sample = samples[i][0]
+    def _cut(self, people: People, images: range, places: Callable[[int], np.ndarray]) -> list[tuple[list[int], QuarantineRow]]:
+        rejected = []
+        first, last = np.searchsorted(people.image_P, (images.start, images.stop)).tolist()
+        of_image: dict[int, list[int]] = {}
+        for p, i in enumerate(people.image_P[first:last].tolist(), first):
+            of_image.setdefault(i, []).append(p)
+        for i, part in self._decoded(people, of_image):
+            sample = people.samples[i][0]
             problem = part if isinstance(part, SampleRejected) else size_problem(part.image_wh, sample.stored_wh)
             if problem is not None:
-                kept_N[of_image[i]] = False
-                instances = len(sample.instances) - sum(row.instances for row in rejected[i])
-                rejected[i].append(_row(sample, None, problem).model_copy(update={"instances": instances}))
+                rejected.append(self._rejected(people, i, problem))
                 continue
             self._canvas.lay(part)
-            for n in of_image[i]:
-                self._canvas.cut(stored_N23[n], crops_NHW3[n])
-        if not kept_N.all():
-            people = [person for person, kept in zip(people, kept_N, strict=True) if kept]
-            crops_NHW3, boxes_N4, affines_N23 = crops_NHW3[kept_N], boxes_N4[kept_N], affines_N23[kept_N]
-        batch = CropBatch(crops_NHW3, boxes_N4, affines_N23, [samples[i][0] for i, _, _ in people], [p for _, p, _ in people])
-        batch.rejected = [row for rows in rejected for row in rows]
-        return batch
+            for p in of_image[i]:
+                self._canvas.cut(people.stored_P23[p], places(p))
+        return rejected
 
-    def _decoded(
-        self, samples: Sequence[StoredSample], of_image: dict[int, list[int]], looked_N4: np.ndarray
-    ) -> Iterator[tuple[int, Part | SampleRejected]]:
-        """Every wanted sample with as many of its pixels as are looked at, valid until the next one is asked for."""
+    def _decoded(self, people: People, of_image: dict[int, list[int]]) -> Iterator[tuple[int, Part | SampleRejected]]:
+        """Every sample with as many of its pixels as are looked at, valid until the next one is asked for."""
         wanted = list(of_image)
         for start in range(0, len(wanted), self.decoder.max_batch):
             chunk = wanted[start : start + self.decoder.max_batch]
-            for i in chunk:
-                faults.hit("decode", samples[i][0].key)
+            if faults.armed("decode"):
+                for i in chunk:
+                    faults.hit("decode", people.samples[i][0].key)
             boxes: list[Box] = []
             for i in chunk:
-                looked_K4 = looked_N4[of_image[i]]
+                looked_K4 = people.looked_P4[of_image[i][0] : of_image[i][-1] + 1]
                 boxes.append((*looked_K4[:, :2].min(0).tolist(), *looked_K4[:, 2:].max(0).tolist()))
-            yield from zip(chunk, self.decoder.decode_parts([samples[i][1] for i in chunk], boxes, copy=False), strict=True)
+            yield from zip(chunk, self.decoder.decode_parts([people.samples[i][1] for i in chunk], boxes, copy=False), strict=True)
+
+    def _rejected(self, people: People, image: int, problem: SampleRejected) -> tuple[list[int], QuarantineRow]:
+        persons = np.flatnonzero(people.image_P == image).tolist()
+        return persons, _row(people.samples[image][0], None, problem).model_copy(update={"instances": len(persons)})
 
     def _require_health(self, error: Exception) -> None:
         """Nothing when a sound photograph can be cut, so that `error` is of the image; else raises `error`, which is of the machine."""
+        people = find_people([_sound_photograph()], CropSpec(64, 64))
         try:
-            self._cut([_sound_photograph()], ())
+            self._cut(people, range(1), lambda p: np.empty((64, 64, 3), np.uint8))
         except Exception:
             raise error from None
 
 
+class Filling:
+    """Batches of one size that are filled with crops in any order, by any thread, and known to be full when all their persons are done.
+
+    A person's place depends on the annotation alone: where an image turns out to be broken, its persons' places are left black.
+    """
+
+    def __init__(self, people: People, size: int, crop: CropSpec, new: Callable[[], np.ndarray] | None = None) -> None:
+        """`new` gives an array (size, H, W, 3) uint8 for a batch, whatever it holds; None: a fresh one."""
+        self.people, self.size = people, size
+        self.count = max(1, -(-len(people) // size))
+        self._new = new or (lambda: np.empty((size, *crop.hw, 3), np.uint8))
+        self._crops: dict[int, np.ndarray] = {}
+        self._missing = [min(size, len(people) - start) for start in range(0, len(people), size)] or [0]
+        self._broken: list[list[int]] = [[] for _ in range(self.count)]
+        self._lock = threading.Lock()
+
+    def place(self, person: int) -> np.ndarray:
+        """Where the crop of a person is to be written."""
+        return self._array(person // self.size)[person % self.size]
+
+    def done(self, images: range, broken: Iterable[int] = ()) -> list[int]:
+        """The persons of these samples are written but for the broken ones; the numbers of the batches that are full now."""
+        first, last = np.searchsorted(self.people.image_P, (images.start, images.stop)).tolist()
+        if first == last:
+            return []
+        full = []
+        with self._lock:
+            for person in broken:
+                self._broken[person // self.size].append(person % self.size)
+            for number in range(first // self.size, -(-last // self.size)):
+                self._missing[number] -= min(last, (number + 1) * self.size) - max(first, number * self.size)
+                if not self._missing[number]:
+                    full.append(number)
+        return full
+
+    def take(self, number: int) -> FilledBatch:
+        """A full batch. It is no longer kept here."""
+        crops_BHW3 = self._array(number)
+        n = min(self.size, len(self.people) - number * self.size)
+        crops_BHW3[max(n, 0) :] = 0
+        broken = sorted(self._broken[number])
+        crops_BHW3[broken] = 0
+        with self._lock:
+            del self._crops[number]
+        return FilledBatch(
+            number, crops_BHW3, [i for i in range(n) if i not in set(broken)], self.people.batch(number * self.size, number * self.size + n)
+        )
+
+    def _array(self, number: int) -> np.ndarray:
+        with self._lock:
+            if number not in self._crops:
+                self._crops[number] = self._new()
+            return self._crops[number]
+
+
+@dataclass(frozen=True)
+class FilledBatch:
+    """crops_BHW3: of constant size, black where there is nobody. `kept`: places of the persons that have a crop, in order.
+
+    `everybody` are the persons of the batch, in the order of their places; it holds no crops.
+    """
+
+    number: int
+    crops_BHW3: np.ndarray
+    kept: list[int]
+    everybody: CropBatch
+
+    def people(self, places: list[int]) -> CropBatch:
+        """Who is at these places, without crops."""
+        e = self.everybody
+        if len(places) == len(e):
+            return e
+        some = CropBatch(_NO_CROPS, e.boxes_N4[places], e.affines_N23[places])
+        some.samples, some.instances = [e.samples[i] for i in places], [e.instances[i] for i in places]
+        return some
+
+
 def person_batches(samples: Sequence[StoredSample], decoder: Decoder, crop: CropSpec, batch_size: int) -> Iterator[CropBatch]:
-    """Crops of every instance, `batch_size` at a time; see `PersonCutter.cut` for what is rejected."""
-    cutter = PersonCutter(decoder, crop)
-    grouping = Regrouping(batch_size, crop)
-    for chunk in chunks(samples, decoder.max_batch):
-        yield from grouping.add(cutter.cut(chunk))
-    yield from grouping.rest()
+    """Crops of every instance, at most `batch_size` at a time, in order; nothing for no samples.
 
-
-def chunks(samples: Sequence[StoredSample], images: int) -> Iterator[Sequence[StoredSample]]:
-    """Consecutive samples, at most `images` of them and not many more than 64 persons at a time."""
-    start = persons = 0
-    for at, (sample, _) in enumerate(samples):
-        if at > start and (at - start == images or persons >= _CHUNK_PERSONS):
-            yield samples[start:at]
-            start, persons = at, 0
-        persons += len(sample.instances)
-    if start < len(samples):
-        yield samples[start:]
-
-
-class Regrouping:
-    """Takes batches of any size and gives the same persons in the same order in batches of one size, the last one shorter."""
-
-    def __init__(self, batch_size: int, crop: CropSpec) -> None:
-        self._size, self._crop = batch_size, crop
-        self._held: list[CropBatch] = []
-        self._rejected: list[QuarantineRow] = []
-
-    def add(self, batch: CropBatch) -> Iterator[CropBatch]:
-        """The batches that are full now."""
-        self._rejected += batch.rejected
-        at = 0
-        while at < len(batch):
-            taken = _part(batch, at, at + self._size - sum(map(len, self._held)))
-            self._held.append(taken)
-            at += len(taken)
-            if sum(map(len, self._held)) == self._size:
-                yield self._take()
-
-    def rest(self) -> Iterator[CropBatch]:
-        """The last batch, where there is anything left to say."""
-        if self._held or self._rejected:
-            yield self._take()
-
-    def _take(self) -> CropBatch:
-        held, rejected = self._held, self._rejected
-        self._held, self._rejected = [], []
-        batch = merge(held) if held else nobody(self._crop)
-        batch.rejected = rejected
-        return batch
-
-
-def merge(batches: Sequence[CropBatch]) -> CropBatch:
-    """One batch of all; its arrays are those of the only batch where there is one."""
-    if len(batches) == 1:
-        b = batches[0]
-        return CropBatch(b.crops_NHW3, b.boxes_N4, b.affines_N23, list(b.samples), list(b.instances), list(b.rejected))
-    merged = CropBatch(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("crops_NHW3", "boxes_N4", "affines_N23")))
-    for name in ("samples", "instances", "rejected"):
-        setattr(merged, name, [item for b in batches for item in getattr(b, name)])
-    return merged
+    Instances in all batches plus `rejected` ones are all there were; see `find_people` and `PersonCutter.cut` for what is rejected.
+    """
+    people, cutter = find_people(samples, crop), PersonCutter(decoder)
+    filling, rejected = Filling(people, batch_size, crop), list(people.rejected)
+    for images in people.chunks(decoder.max_batch):
+        problems = cutter.cut(people, images, filling.place)
+        rejected += [row for _, row in problems]
+        for number in filling.done(images, [p for persons, _ in problems for p in persons]):
+            filled = filling.take(number)
+            batch = filled.people(filled.kept)
+            yield replace(batch, crops_NHW3=filled.crops_BHW3[filled.kept], rejected=rejected)
+            rejected = []
+    if rejected:
+        yield nobody(crop, rejected)
 
 
 def nobody(crop: CropSpec, rejected: Iterable[QuarantineRow] = ()) -> CropBatch:
     """A batch without persons."""
     return CropBatch(np.empty((0, *crop.hw, 3), np.uint8), np.empty((0, 4)), np.empty((0, 2, 3)), rejected=list(rejected))
-
-
-def take(batch: CropBatch, places: np.ndarray) -> CropBatch:
-    """Some persons of a batch, in this order, without what was rejected before it."""
-    some = CropBatch(batch.crops_NHW3[places], batch.boxes_N4[places], batch.affines_N23[places])
-    some.samples, some.instances = [batch.samples[i] for i in places], [batch.instances[i] for i in places]
-    return some
-
-
-def _part(batch: CropBatch, start: int, stop: int) -> CropBatch:
-    at = slice(start, stop)
-    return CropBatch(batch.crops_NHW3[at], batch.boxes_N4[at], batch.affines_N23[at], batch.samples[at], batch.instances[at])
 
 
 def _row(sample: Sample, instance: Instance | None, rejected: SampleRejected) -> QuarantineRow:

@@ -239,8 +239,20 @@ def with_release_versions(config: TrainConfig, trained_on: Mapping[str, str]) ->
 PATH_FIELDS = {"out", "url", "release_url", "cache_dir", "backbone_init", "init_from", "smpl_dir", "h36m_regressor", "vposer_dir"}
 """Fields of TrainConfig, at any depth, that hold a path or URL."""
 RUNTIME_FIELDS = {
-    "out", "device", "num_workers", "elastic_check_s", "micro_batch", "cpus_per_worker", "threads", "compile",
-    "checkpoint_every_steps", "checkpoint_every_s", "keep_checkpoints", "log_every_steps", "progress_every_s", "max_failures",
+    "out",
+    "device",
+    "num_workers",
+    "elastic_check_s",
+    "micro_batch",
+    "cpus_per_worker",
+    "threads",
+    "compile",
+    "checkpoint_every_steps",
+    "checkpoint_every_s",
+    "keep_checkpoints",
+    "log_every_steps",
+    "progress_every_s",
+    "max_failures",
 }
 """Fields of TrainConfig that may differ when a run is submitted again."""
 
