@@ -156,5 +156,6 @@ def _row(sample: Sample, instance: Instance, rng: np.random.Generator, noise: fl
         "dataset": sample.dataset, "key": sample.key, "annotation_id": instance.annotation_id, "bbox_xywh": instance.bbox_xywh,
         "pose": turned.tolist(), "betas": instance.smpl.betas, "transl": instance.smpl.transl, "focal": instance.camera.focal,
         "princpt": instance.camera.princpt, "latent": [float("nan")] * 32, "reprojection_error": error, "visible_fraction": 0.9,
-        "valid_joints": 17, "latent_norm": float("nan"), "truncation": 0.0, "score": 0.9 * float(np.exp(-error / 0.05)),
+        "keypoint_similarity": 2 ** -((error / 0.1) ** 2), "valid_joints": 17, "latent_norm": float("nan"),
+        "flip_disagreement": float("nan"), "truncation": 0.0, "score": 2 ** -((error / 0.1) ** 2),
     }

@@ -168,6 +168,7 @@ class ShardSets:
 
 
 def _row(record: Sample, instance: Instance, values: dict) -> dict:
-    figures = dict.fromkeys(("reprojection_error", "visible_fraction", "latent_norm", "truncation", "score"), 0.0)
+    names = ("reprojection_error", "visible_fraction", "keypoint_similarity", "latent_norm", "flip_disagreement", "truncation", "score")
+    figures = dict.fromkeys(names, 0.0)
     who = {"dataset": record.dataset, "key": record.key, "annotation_id": instance.annotation_id, "bbox_xywh": instance.bbox_xywh}
     return who | figures | {"latent": [0.0] * 32, "valid_joints": 0} | values

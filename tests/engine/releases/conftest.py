@@ -51,8 +51,10 @@ def make_rows(shard: int, persons: int) -> pa.Table:
         row |= {
             "reprojection_error": 0.01 * i,
             "visible_fraction": 1.0,
+            "keypoint_similarity": 0.9,
             "valid_joints": 17 if i else 0,
             "latent_norm": np.nan,
+            "flip_disagreement": np.nan,
             "truncation": 0.0,
         }
         rows.append(row | {"score": rng.uniform() if i else 0.0})

@@ -50,10 +50,15 @@ def test_reading(release: Release, tmp_path: Path) -> None:
     assert _run(PROGRAMS[0], release.store.url, "rel", cwd=tmp_path) == "10 persons; coco train ; body: open\n"
 
 
+def test_the_score(release: Release, tmp_path: Path) -> None:
+    shard = release.manifest.shards[0]
+    assert _run(PROGRAMS[1], release.store.path(object_key(shard.sha256)), cwd=tmp_path).startswith("6 scores, median 0.")
+
+
 def test_joining_with_images(release: Release, tmp_path: Path) -> None:
     shard = release.manifest.shards[0]
     tar = Path(release.store.url).parent / "set" / "shards" / "000000.tar"
-    lines = _run(PROGRAMS[1], release.store.path(object_key(shard.sha256)), tar, cwd=tmp_path).splitlines()
+    lines = _run(PROGRAMS[2], release.store.path(object_key(shard.sha256)), tar, cwd=tmp_path).splitlines()
     rows = release.rows(shard.source_sha256).to_pylist()
     assert len(lines) == len(rows) == 6
     for line, row in zip(lines, rows, strict=True):
@@ -62,7 +67,7 @@ def test_joining_with_images(release: Release, tmp_path: Path) -> None:
 
 def test_the_digest(release: Release, tmp_path: Path) -> None:
     path = release.store.path("releases/rel/v0001/manifest.json")
-    assert _run(PROGRAMS[2], path, cwd=tmp_path).strip() == release.digest
+    assert _run(PROGRAMS[3], path, cwd=tmp_path).strip() == release.digest
 
 
 def test_every_column_is_described_as_it_is() -> None:
