@@ -22,7 +22,8 @@ from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardResult, WorkerSpec
 from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
 from engine.fanout.pool import PoolConfig, run_shards
 from engine.fanout.progress import Progress
-from engine.releases.commit import draft_release, load_commits, make_commit, publish, save_plan
+from engine.releases.commit import load_commits, make_commit, save_plan
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import object_key, read_head, read_manifest
 from engine.releases.tables import encode
 from engine.shards.reader import open_shard_set
@@ -76,7 +77,9 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     if failures and not config.allow_partial:
         raise _failure(failures, plan)
     commits = load_commits(store, plan)
-    commits |= {f.index: _set_aside(store, plan, f) for f in failures if f.index not in commits}
+    for failure in failures:
+        if failure.index not in commits:
+            commits.add(_set_aside(store, plan, failure).to_bytes())
     draft = draft_release(config.name, plan, commits, identity.body_name, lineage(plan, shard_set.manifest, identity))
     release = publish(store, draft)
     m = release.manifest

@@ -12,7 +12,8 @@ import torch
 
 from engine.body.smpl import Body, BodyConfig
 from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
-from engine.releases.commit import commit_shard, draft_release, make_commit, publish
+from engine.releases.commit import commit_shard, make_commit
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release
 from engine.releases.tables import encode
 from engine.report.render import View, composite, project, render_mesh

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from engine.annotators.rows import to_table
-from engine.releases.commit import commit_shard, draft_release, make_commit, publish, save_plan
+from engine.releases.commit import commit_shard, make_commit, save_plan
+from engine.releases.publish import ReleaseDraft, draft_release, publish
 from engine.releases.store import Release
 from engine.releases.tables import encode
 from engine.storage import Store
-from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardPlan
+from schemas.manifests import AnnotationPlan, QuarantineRow, ShardPlan
 from schemas.records import sha256_hex
 
 
@@ -59,7 +61,7 @@ def make_rows(shard: int, persons: int) -> pa.Table:
     return to_table(rows)
 
 
-def commit_all(store: Store, plan: AnnotationPlan, persons: int = 4) -> ReleaseManifest:
+def commit_all(store: Store, plan: AnnotationPlan, persons: int = 4) -> ReleaseDraft:
     """Commit every shard of a plan; the draft of its release."""
     save_plan(store, plan)
     commits = {}
@@ -72,6 +74,11 @@ def commit_all(store: Store, plan: AnnotationPlan, persons: int = 4) -> ReleaseM
         commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, table, quarantine), data).commit
     lineage = {"shard_set": plan.shard_set_digest, "annotator": plan.annotator_digest, "body": plan.body_digest}
     return draft_release("rel", plan, commits, "open", lineage)
+
+
+def redated(draft: ReleaseDraft, created_at: str) -> ReleaseDraft:
+    """The same release, drafted at another time."""
+    return replace(draft, manifest=draft.manifest.model_copy(update={"created_at": created_at}))
 
 
 @pytest.fixture
