@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from engine.annotators.base import AnnotatorIdentity, Prediction, no_latent
+from engine.annotators.base import Prediction, no_latent
+from engine.annotators.identity import trained_from
 from engine.body.smpl import Body
 from engine.errors import CheckpointMismatch
 from engine.models.estimator import Estimator
-from engine.models.registry import network_name
-from engine.training.checkpoint import LoadedNetwork, load_network, open_checkpoint
+from engine.training.checkpoint import LoadedNetwork, load_network
+from schemas.checkpoints import network_name
 from schemas.crops import CropSpec
 
 
@@ -56,7 +57,7 @@ class NetworkAnnotator:
     @property
     def lineage(self) -> dict[str, str]:
         """What the network was trained from: name -> digest."""
-        return _lineage(self._network.manifest.config_digest, self._network.manifest.training_sets)
+        return trained_from(self._network.manifest.config_digest, self._network.manifest.training_sets)
 
     @torch.inference_mode()
     def predict(self, crops_NHW3: np.ndarray) -> Prediction:
@@ -66,22 +67,3 @@ class NetworkAnnotator:
         out = model.parameters_of(model({"image": images_N3HW}))
         numbers = (x.float().cpu().numpy() for x in (out.pose_B72, out.betas_B10, out.cam_transl_B3))
         return Prediction(*numbers, no_latent(len(crops_NHW3)) if out.latent_B32 is None else out.latent_B32.float().cpu().numpy())
-
-
-def read_identity(url: str) -> AnnotatorIdentity:
-    """What a plan needs to know of a checkpoint, from its manifest alone; `location` is the checkpoint itself, not the run."""
-    checkpoint = open_checkpoint(url)
-    m = checkpoint.manifest
-    return AnnotatorIdentity(
-        name=network_name(m.model),
-        digest=m.files["model.pt"].sha256,
-        body_name=m.body.name,
-        body_digest=m.body.digest,
-        prior_digest=m.prior.digest if m.prior else None,
-        location=checkpoint.store.url,
-        lineage=_lineage(m.config_digest, m.training_sets),
-    )
-
-
-def _lineage(config_digest: str, training_sets: dict[str, str]) -> dict[str, str]:
-    return {"config": config_digest} | {f"trained_on.{name}": digest for name, digest in training_sets.items()}

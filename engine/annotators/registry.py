@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 
 from engine.annotators.base import Annotator, AnnotatorIdentity
+from engine.annotators.identity import read_identity
 from engine.annotators.mean_pose import NAME as MEAN_POSE
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
-from engine.annotators.network import NetworkAnnotator, read_identity
 
 
 def resolve_annotator(annotator: str, mean_pose: MeanPoseConfig, device: str) -> tuple[AnnotatorIdentity, Callable[[], Annotator]]:
@@ -19,4 +19,10 @@ def resolve_annotator(annotator: str, mean_pose: MeanPoseConfig, device: str) ->
     if annotator == MEAN_POSE:
         return MeanPoseAnnotator(mean_pose).identity(), partial(MeanPoseAnnotator, mean_pose)
     identity = read_identity(annotator)
-    return identity, partial(NetworkAnnotator.from_checkpoint, identity.location, device)
+    return identity, partial(_load_network, identity.location, device)
+
+
+def _load_network(location: str, device: str) -> Annotator:
+    from engine.annotators.network import NetworkAnnotator  # torch: a worker needs it, a plan does not
+
+    return NetworkAnnotator.from_checkpoint(location, device)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 
 from engine.annotators.base import Annotator, Prediction
+from engine.annotators.rules import SCORE_SCALE, VISIBLE_THRESHOLD
 from engine.body.cameras import camera_to_image, project
 from engine.loading.persons import CropBatch
 from schemas.manifests import QuarantineRow
@@ -23,11 +24,6 @@ from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from schemas.sample import Instance, Sample
 from schemas.skeletons import shared_joints
 
-ROWS_VERSION = 1
-"""Raised whenever the same predictions would give other rows; part of every plan."""
-VISIBLE_THRESHOLD = 0.05
-"""A joint counts as met within this share of the square root of the box area."""
-SCORE_SCALE = 0.05
 _SKELETON = "pose2pose33"
 _MIN_DEPTH_M = 0.01
 

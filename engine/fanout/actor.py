@@ -24,13 +24,12 @@ from engine.fanout.attempts import AttemptLedger
 from engine.loading.decode import Decoder
 from engine.loading.persons import person_batches
 from engine.releases.commit import commit_shard, load_commit, make_commit
-from engine.releases.tables import SHARD_REASONS, encode
+from engine.releases.tables import CORRUPT, DIED, FAILED, encode
 from engine.shards.reader import open_shard_set, read_samples
 from engine.storage import Store
 from schemas.manifests import AnnotationPlan, ShardCommit, ShardPlan
 from schemas.sample import Sample
 
-CORRUPT, DIED, FAILED = SHARD_REASONS
 _RETRY_PAUSE_S = 1.0
 _LOST_DEVICE = 70
 

@@ -12,27 +12,15 @@ import warnings
 from collections.abc import Iterator
 
 import ray
-from pydantic import Field
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
-from engine.config import Config
 from engine.errors import EngineError
 from engine.fanout.actor import ShardResult, ShardWorker, WorkerSpec
+from engine.fanout.config import PoolConfig
 from schemas.manifests import ShardPlan
 
 CALLS_PER_WORKER = 2
 """One shard in the network, one being fetched or written."""
-
-
-class PoolConfig(Config):
-    """The pool of annotating workers; it grows and shrinks between min_size and max_size with the work and the cluster."""
-
-    min_size: int = Field(default=1, ge=1, description="workers, at least")
-    max_size: int = Field(default=4, ge=1, description="workers, at most")
-    initial_size: int | None = Field(default=None, ge=1, description="workers at the start; null: min_size")
-    cpus: float = Field(default=1.0, gt=0, description="CPU cores a worker")
-    gpus: float = Field(default=0.0, ge=0, description="GPUs a worker, may be a fraction; 0 hides GPUs from the workers")
-    max_restarts: int = Field(default=20, ge=0, description="times Ray starts a dead worker again")
 
 
 def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> Iterator[ShardResult]:

@@ -8,46 +8,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from engine.annotators.base import Annotator
 from engine.annotators.mean_pose import NAME as MEAN_POSE
-from engine.annotators.mean_pose import MeanPoseConfig
 from engine.annotators.registry import resolve_annotator
-from engine.config import Config
 from engine.errors import EngineError, ShardCorrupt
-from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardResult, WorkerSpec
+from engine.fanout.config import AnnotateConfig
 from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
-from engine.fanout.pool import PoolConfig, run_shards
-from engine.fanout.progress import Progress
 from engine.releases.commit import load_commits, make_commit, save_plan
 from engine.releases.publish import draft_release, publish
 from engine.releases.store import object_key, read_head, read_manifest
-from engine.releases.tables import encode
+from engine.releases.tables import CORRUPT, DIED, FAILED, encode
 from engine.shards.reader import open_shard_set
 from engine.storage import Store, absolute
 from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardCommit, ShardPlan
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 
-
-class AnnotateConfig(Config):
-    """Annotate a shard set into a release."""
-
-    shard_set: str = Field(description="URL of the shard set, the folder that holds its manifest.json")
-    annotator: str = Field(description="URL of a training run or checkpoint of f, or 'mean_pose', the baseline")
-    out: str = Field(description="URL of the release store; many releases share one")
-    name: str = Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$", description="name of the release")
-    batch_size: int = Field(default=64, ge=1, description="persons a batch; batches never cross shards")
-    threads: int = Field(default=1, ge=1, description="threads a worker computes and decodes with")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where a worker has it")
-    decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: on the GPU, which may refuse files the CPU reads")
-    pool: PoolConfig = Field(default=PoolConfig(), description="workers")
-    max_attempts: int = Field(default=3, ge=1, description="workers a shard may kill in one submission before it is set aside")
-    allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
-    dry_run: bool = Field(default=False, description="print the plan's digest and counts, and stop")
-    mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
+if TYPE_CHECKING:
+    from engine.fanout.actor import ShardResult
 
 
 def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
@@ -113,6 +92,10 @@ def _fan_out(
     """Annotate the pending shards; the results that are failures."""
     if not pending:
         return []
+    from engine.fanout.actor import WorkerSpec  # torch and ray: a finished job does not wait for them
+    from engine.fanout.pool import run_shards
+    from engine.fanout.progress import Progress
+
     spec = WorkerSpec(plan, config.shard_set, config.out, make_annotator, uuid.uuid4().hex, config.max_attempts)
     progress = Progress(len(pending), sum(s.instances for s in pending), already=len(plan.shards) - len(pending))
     failures = []

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from engine.releases.figures import FIGURES
 from schemas.manifests import Histogram, QuarantineRow, ShardCommit
 
-SHARD_REASONS = ("shard_corrupt", "process_died", "shard_failed")
+SHARD_REASONS = CORRUPT, DIED, FAILED = "shard_corrupt", "process_died", "shard_failed"
 """Reasons for which a whole shard is set aside by a release that allows it; such a shard has no commit record of its own."""
 
 QUARANTINE_SCHEMA = pa.schema(

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from engine.annotators.identity import read_identity
 from engine.annotators.mean_pose import MeanPoseConfig
-from engine.annotators.network import NetworkAnnotator, read_identity
+from engine.annotators.network import NetworkAnnotator
 from engine.annotators.registry import resolve_annotator
 from engine.body.pose_prior import PriorConfig, load_prior
 from engine.body.smpl import BodyConfig, load_body

@@ -18,8 +18,8 @@ import smplx
 import torch
 from smplx.utils import Struct
 
-from engine.body.body_files import BodyArrays, read_body_file
-from engine.body.smpl import OPEN_BODY, Body, BodyConfig, load_body
+from engine.body.body_files import OPEN_BODY, BodyArrays, read_body_file
+from engine.body.smpl import Body, BodyConfig, load_body
 from engine.errors import ConfigError, LicensedFileMissing, MissingInput, UnsafeInput
 from schemas.skeletons import COCO17, POSE2POSE33, SMPL24
 

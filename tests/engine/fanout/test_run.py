@@ -17,8 +17,9 @@ from engine.annotators.base import Prediction
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
 from engine.errors import EngineError, MissingInput, ShardCorrupt
 from engine.fanout.actor import DIED, WorkerSpec
-from engine.fanout.pool import PoolConfig, run_shards
-from engine.fanout.run import AnnotateConfig, annotate
+from engine.fanout.config import AnnotateConfig, PoolConfig
+from engine.fanout.pool import run_shards
+from engine.fanout.run import annotate
 from engine.releases.commit import load_commits
 from engine.releases.store import open_release
 from engine.releases.verify import verify_release

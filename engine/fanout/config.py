@@ -1,0 +1,39 @@
+"""What an annotation job is told. Imports neither torch nor ray: a finished job, submitted again, needs no more."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from engine.annotators.mean_pose import MeanPoseConfig
+from engine.config import Config
+
+
+class PoolConfig(Config):
+    """The pool of annotating workers; it grows and shrinks between min_size and max_size with the work and the cluster."""
+
+    min_size: int = Field(default=1, ge=1, description="workers, at least")
+    max_size: int = Field(default=4, ge=1, description="workers, at most")
+    initial_size: int | None = Field(default=None, ge=1, description="workers at the start; null: min_size")
+    cpus: float = Field(default=1.0, gt=0, description="CPU cores a worker")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs a worker, may be a fraction; 0 hides GPUs from the workers")
+    max_restarts: int = Field(default=20, ge=0, description="times Ray starts a dead worker again")
+
+
+class AnnotateConfig(Config):
+    """Annotate a shard set into a release."""
+
+    shard_set: str = Field(description="URL of the shard set, the folder that holds its manifest.json")
+    annotator: str = Field(description="URL of a training run or checkpoint of f, or 'mean_pose', the baseline")
+    out: str = Field(description="URL of the release store; many releases share one")
+    name: str = Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$", description="name of the release")
+    batch_size: int = Field(default=64, ge=1, description="persons a batch; batches never cross shards")
+    threads: int = Field(default=1, ge=1, description="threads a worker computes and decodes with")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where a worker has it")
+    decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: on the GPU, which may refuse files the CPU reads")
+    pool: PoolConfig = Field(default=PoolConfig(), description="workers")
+    max_attempts: int = Field(default=3, ge=1, description="workers a shard may kill in one submission before it is set aside")
+    allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
+    dry_run: bool = Field(default=False, description="print the plan's digest and counts, and stop")
+    mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
