@@ -38,7 +38,7 @@ T = TypeVar("T")
 def measure() -> list[dict[str, Any]]:
     """Two rows: seconds of plan, commit and verify, and the peak of the process's memory."""
     with tempfile.TemporaryDirectory(prefix="growth-") as folder, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        process.submit(simulate, folder, SHARDS).result()
+        process.submit(simulate, folder, make_plan(SHARDS)).result()
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as driver:  # what simulating took is not the driver's
             steps, peak_gib = driver.submit(drive, folder, SHARDS).result()
     seconds = sum(steps.values())
@@ -73,10 +73,9 @@ def drive(folder: str, shards: int) -> tuple[dict[str, float], float]:
     return steps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def simulate(folder: str, shards: int) -> None:
-    """The records and objects that workers leave, written without the care that workers take of crashes."""
-    root, plan = Path(folder), make_plan(shards)
-    digest, rng = plan.digest(), np.random.default_rng(0)
+def simulate(folder: str, plan: AnnotationPlan) -> None:
+    """The records and objects that workers leave of a plan, written without the care that workers take of crashes."""
+    root, digest, rng = Path(folder), plan.digest(), np.random.default_rng(0)
     for first in range(256):
         (root / "objects" / f"{first:02x}").mkdir(parents=True)
     (root / commit_key(digest, 0)).parent.mkdir(parents=True)

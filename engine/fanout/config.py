@@ -37,3 +37,8 @@ class AnnotateConfig(Config):
     allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
     dry_run: bool = Field(default=False, description="print the plan's digest and counts, and stop")
     mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
+
+    @property
+    def computing(self) -> dict[str, int | str]:
+        """How it is computed, as far as that may change a byte; goes into the plan's settings."""
+        return {name: getattr(self, name) for name in ("batch_size", "threads", "device", "decode_device")}

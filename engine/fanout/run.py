@@ -38,8 +38,7 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     config = _with_absolute_paths(config)
     shard_set = open_shard_set(config.shard_set)
     identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device)
-    computing = {name: getattr(config, name) for name in ("batch_size", "threads", "device", "decode_device")}
-    plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, computing)
+    plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, config.computing)
     print(f"annotate: {describe(plan)}", flush=True)
     store = Store(config.out)
     head = _head(store, config.name)
