@@ -9,36 +9,25 @@ Shape suffixes: N crops, H and W of a crop, J joints of `pose2pose33`, P passes 
 from __future__ import annotations
 
 import copy
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from engine.annotators.base import LATENT_SIZE, AnnotatorIdentity, Prediction
+from engine.annotators.base import LATENT_SIZE, Prediction
 from engine.annotators.flip import average, disagreement, mirror_images, mirror_joints, mirror_prediction
+from engine.annotators.identity import trained_from
+from engine.annotators.network_config import NetworkAnnotatorConfig
 from engine.annotators.quality import SKELETON
 from engine.body.smpl import Body
-from engine.config import Config
 from engine.errors import CheckpointMismatch
 from engine.models.estimator import Estimator
-from engine.models.registry import network_name
-from engine.training.checkpoint import LoadedNetwork, load_network, open_checkpoint
+from engine.training.checkpoint import LoadedNetwork, load_network
+from schemas.checkpoints import network_name
 from schemas.crops import CropSpec
 
 _PARAMETERS = (72, 10, 3, LATENT_SIZE)
-
-
-class NetworkAnnotatorConfig(Config):
-    """How a network is computed when it annotates. Every field may change a bit of the rows, so all of them belong into the plan."""
-
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the backbone; bf16 wants CUDA or a CPU with AVX-512 BF16, where it takes half the time of fp32"
-    )
-    compile: bool = Field(default=False, description="torch.compile the backbone, on CUDA with CUDA graphs; costs a minute at the start")
-    flip: bool = Field(default=False, description="predict the mirror image too and average: twice the time, and flip_disagreement")
 
 
 class NetworkAnnotator:
@@ -84,7 +73,7 @@ class NetworkAnnotator:
     @property
     def lineage(self) -> dict[str, str]:
         """What the network was trained from: name -> digest."""
-        return _lineage(self._network.manifest.config_digest, self._network.manifest.training_sets)
+        return trained_from(self._network.manifest.config_digest, self._network.manifest.training_sets)
 
     @torch.inference_mode()
     def predict(self, crops_NHW3: np.ndarray) -> Prediction:
@@ -116,21 +105,6 @@ class NetworkAnnotator:
         return torch.cat([part.float() for part in parts], dim=1)
 
 
-def read_identity(url: str) -> AnnotatorIdentity:
-    """What a plan needs to know of a checkpoint, from its manifest alone; `location` is the checkpoint itself, not the run."""
-    checkpoint = open_checkpoint(url)
-    m = checkpoint.manifest
-    return AnnotatorIdentity(
-        name=network_name(m.model),
-        digest=m.files["model.pt"].sha256,
-        body_name=m.body.name,
-        body_digest=m.body.digest,
-        prior_digest=m.prior.digest if m.prior else None,
-        location=checkpoint.store.url,
-        lineage=_lineage(m.config_digest, m.training_sets),
-    )
-
-
 def _prepared(backbone: nn.Module, compiled: bool, device: torch.device) -> nn.Module:
     backbone = fuse(backbone).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     if not compiled:
@@ -141,7 +115,3 @@ def _prepared(backbone: nn.Module, compiled: bool, device: torch.device) -> nn.M
 def _split(numbers_NX: np.ndarray) -> tuple[Prediction, np.ndarray]:
     *parameters, joints_NX = np.split(numbers_NX, np.cumsum(_PARAMETERS), axis=1)
     return Prediction(*(np.ascontiguousarray(part) for part in parameters)), joints_NX.reshape(len(numbers_NX), -1, 3)
-
-
-def _lineage(config_digest: str, training_sets: dict[str, str]) -> dict[str, str]:
-    return {"config": config_digest} | {f"trained_on.{name}": digest for name, digest in training_sets.items()}

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 
 from engine.annotators.base import Annotator, AnnotatorIdentity
+from engine.annotators.identity import read_identity
 from engine.annotators.mean_pose import NAME as MEAN_POSE
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
-from engine.annotators.network import NetworkAnnotator, NetworkAnnotatorConfig, read_identity
+from engine.annotators.network_config import NetworkAnnotatorConfig
 
 
 def resolve_annotator(
@@ -21,4 +22,10 @@ def resolve_annotator(
     if annotator == MEAN_POSE:
         return MeanPoseAnnotator(mean_pose).identity(), partial(MeanPoseAnnotator, mean_pose)
     identity = read_identity(annotator)
-    return identity, partial(NetworkAnnotator.from_checkpoint, identity.location, device, network)
+    return identity, partial(_load_network, identity.location, device, network)
+
+
+def _load_network(location: str, device: str, network: NetworkAnnotatorConfig | None) -> Annotator:
+    from engine.annotators.network import NetworkAnnotator  # torch: a worker needs it, a plan does not
+
+    return NetworkAnnotator.from_checkpoint(location, device, network)

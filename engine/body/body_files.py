@@ -7,8 +7,10 @@ is taken, and any other name in the pickle is an error. V vertices, F faces.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +19,7 @@ import numpy as np
 from engine.errors import ConfigError, UnsafeInput
 from schemas.skeletons import SMPL_PARENTS
 
+OPEN_BODY = Path(__file__).parent / "assets" / "open_body.npz"
 MAX_BYTES = 2_000_000_000
 
 
@@ -33,6 +36,23 @@ class BodyArrays:
     kintree_table: np.ndarray
     regressors: dict[str, np.ndarray] = field(default_factory=dict)
     """Dense (J, V) by skeleton, for files that bring their own."""
+
+
+@lru_cache(maxsize=1)
+def open_arrays() -> BodyArrays:
+    """The open body's arrays. Do not write to them."""
+    return read_body_file(OPEN_BODY)
+
+
+def arrays_digest(arrays: BodyArrays) -> str:
+    """sha256 of a body's arrays and of its training joints; what a manifest names a body by."""
+    sha = hashlib.sha256()
+    parts = {key: value for key, value in vars(arrays).items() if key != "regressors"}
+    parts |= {f"regressor_{k}": v for k, v in arrays.regressors.items() if k == "pose2pose33"}
+    for key in sorted(parts):
+        sha.update(f"{key} {parts[key].shape} {parts[key].dtype}\n".encode())
+        sha.update(np.ascontiguousarray(parts[key]).tobytes())
+    return sha.hexdigest()
 
 
 def read_body_file(path: Path) -> BodyArrays:

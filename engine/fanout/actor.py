@@ -24,8 +24,9 @@ from engine.fanout.attempts import AttemptLedger
 from engine.fanout.isolation import find_killers
 from engine.fanout.shard_stages import BatchMemory, CropStages, NetworkStages, ShardWork
 from engine.fanout.stages import Pipeline, Ticket
-from engine.fanout.work import CORRUPT, DIED, FAILED, ShardResult, Usage, WorkerSpec
+from engine.fanout.work import ShardResult, Usage, WorkerSpec
 from engine.releases.commit import load_commit
+from engine.releases.tables import CORRUPT, DIED, FAILED
 from engine.storage import Store
 from schemas.manifests import QuarantineRow, ShardCommit, ShardPlan
 

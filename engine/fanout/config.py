@@ -1,9 +1,14 @@
-"""What a user may set of the workers. Free of heavy imports: a finished job submitted again needs no Ray."""
+"""What an annotation job is told. Imports neither torch nor ray: a finished job, submitted again, needs no more."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
+from engine.annotators.mean_pose import NAME as MEAN_POSE
+from engine.annotators.mean_pose import MeanPoseConfig
+from engine.annotators.network_config import NetworkAnnotatorConfig
 from engine.config import Config
 
 
@@ -29,3 +34,32 @@ class PoolConfig(WorkersConfig):
         description="decode and crop in workers of their own, on other nodes (resources), for GPU nodes that are short of cores; "
         "null: the annotating workers crop",
     )
+
+
+class AnnotateConfig(Config):
+    """Annotate a shard set into a release."""
+
+    shard_set: str = Field(description="URL of the shard set, the folder that holds its manifest.json")
+    annotator: str = Field(description="URL of a training run or checkpoint of f, or 'mean_pose', the baseline")
+    out: str = Field(description="URL of the release store; many releases share one")
+    name: str = Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$", description="name of the release")
+    batch_size: int = Field(default=64, ge=1, description="persons a batch; batches never cross shards")
+    threads: int = Field(default=1, ge=1, description="threads a worker computes with")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where a worker has it")
+    decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: on the GPU, which may refuse files the CPU reads")
+    pool: PoolConfig = Field(default=PoolConfig(), description="workers")
+    max_attempts: int = Field(
+        default=3, ge=1, description="deaths of workers over a shard, in one submission, after which it is searched for what kills them"
+    )
+    hang_s: float = Field(default=600.0, gt=0, description="seconds a worker may spend on one image or batch before it ends itself")
+    staging: str | None = Field(default=None, description="local folder for image shards read ahead; null: the system's temporary folder")
+    allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
+    dry_run: bool = Field(default=False, description="print the plan's digest and counts, and stop")
+    network: NetworkAnnotatorConfig = Field(default=NetworkAnnotatorConfig(), description="how a trained annotator is computed")
+    mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
+
+    @property
+    def computing(self) -> dict[str, float | int | str | bool]:
+        """How it is computed, as far as that may change a byte; goes into the plan's settings."""
+        network = {} if self.annotator == MEAN_POSE else {f"network.{name}": value for name, value in self.network}
+        return {name: getattr(self, name) for name in ("batch_size", "threads", "device", "decode_device")} | network

@@ -8,49 +8,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Literal
-
-from pydantic import Field
 
 from engine.annotators.base import Annotator
 from engine.annotators.mean_pose import NAME as MEAN_POSE
-from engine.annotators.mean_pose import MeanPoseConfig
 from engine.annotators.registry import resolve_annotator
-from engine.config import Config
 from engine.errors import EngineError, ShardCorrupt
-from engine.fanout.config import PoolConfig
+from engine.fanout.config import AnnotateConfig
 from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
 from engine.fanout.progress import Progress
-from engine.fanout.work import CORRUPT, DIED, FAILED, ShardResult, WorkerSpec
-from engine.releases.commit import draft_release, load_commits, make_commit, publish, save_plan
+from engine.fanout.work import ShardResult, WorkerSpec
+from engine.releases.commit import load_commits, make_commit, save_plan
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import object_key, read_head, read_manifest
-from engine.releases.tables import encode
+from engine.releases.tables import CORRUPT, DIED, FAILED, encode
 from engine.shards.reader import open_shard_set
 from engine.storage import Store, absolute
 from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardCommit, ShardPlan
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
-
-
-class AnnotateConfig(Config):
-    """Annotate a shard set into a release."""
-
-    shard_set: str = Field(description="URL of the shard set, the folder that holds its manifest.json")
-    annotator: str = Field(description="URL of a training run or checkpoint of f, or 'mean_pose', the baseline")
-    out: str = Field(description="URL of the release store; many releases share one")
-    name: str = Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$", description="name of the release")
-    batch_size: int = Field(default=64, ge=1, description="persons a batch; batches never cross shards")
-    threads: int = Field(default=1, ge=1, description="threads a worker computes and decodes with")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where a worker has it")
-    decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: on the GPU, which may refuse files the CPU reads")
-    pool: PoolConfig = Field(default=PoolConfig(), description="workers")
-    max_attempts: int = Field(
-        default=3, ge=1, description="deaths of workers over a shard, in one submission, after which it is searched for what kills them"
-    )
-    hang_s: float = Field(default=600.0, gt=0, description="seconds a worker may spend on one image chunk or batch before it ends itself")
-    staging: str | None = Field(default=None, description="local folder for image shards read ahead; null: the system's temporary folder")
-    allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
-    dry_run: bool = Field(default=False, description="print the plan's digest and counts, and stop")
-    mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
 
 
 def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
@@ -61,9 +35,8 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     """
     config = _with_absolute_paths(config)
     shard_set = open_shard_set(config.shard_set)
-    identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device)
-    computing = {name: getattr(config, name) for name in ("batch_size", "threads", "device", "decode_device")}
-    plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, computing)
+    identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device, config.network)
+    plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, config.computing)
     print(f"annotate: {describe(plan)}", flush=True)
     store = Store(config.out)
     head = _head(store, config.name)
@@ -80,7 +53,9 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     if failures and not config.allow_partial:
         raise _failure(failures, plan)
     commits = load_commits(store, plan)
-    commits |= {f.index: _set_aside(store, plan, f) for f in failures if f.index not in commits}
+    for failure in failures:
+        if failure.index not in commits:
+            commits.add(_set_aside(store, plan, failure).to_bytes())
     draft = draft_release(config.name, plan, commits, identity.body_name, lineage(plan, shard_set.manifest, identity))
     release = publish(store, draft)
     m = release.manifest

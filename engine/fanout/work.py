@@ -6,12 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.releases.tables import SHARD_REASONS
-
 if TYPE_CHECKING:
     from engine.annotators.base import Annotator
 
-CORRUPT, DIED, FAILED = SHARD_REASONS
 Usage = dict[str, dict[str, tuple[float, float]]]
 
 

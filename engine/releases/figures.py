@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
 import numpy as np
@@ -59,17 +58,14 @@ def _count(values: np.ndarray, edges: tuple[float, ...]) -> Histogram:
     return Histogram(counts=tuple(counts.tolist()), sum=math.fsum(values[np.isfinite(values)].tolist()))
 
 
-def add_figures(figures: Iterable[Mapping[str, Histogram]]) -> dict[str, Histogram]:
-    """The sum of many shards' histograms, in any order. ReleaseError where they were counted with other edges than FIGURES."""
-    counts = {name: np.zeros(len(edges) + 1, np.int64) for name, edges in FIGURES.items()}
-    sums: dict[str, list[float]] = {name: [] for name in FIGURES}
-    for shard in figures:
-        if {name: len(h.counts) for name, h in shard.items()} != {name: len(c) for name, c in counts.items()}:
-            raise ReleaseError(f"figures {sorted(shard)}: counted with other edges than this version's; annotate again")
-        for name, histogram in shard.items():
-            counts[name] += histogram.counts
-            sums[name].append(histogram.sum)
-    return {name: Histogram(counts=tuple(counts[name].tolist()), sum=math.fsum(sums[name])) for name in FIGURES}
+def total_figures(shards: pa.Table) -> dict[str, Histogram]:
+    """The sum of the histograms in a table of shards, whatever the order of its rows."""
+    totals = {}
+    for name in (column.removesuffix("_counts") for column in shards.column_names if column.endswith("_counts")):
+        bins = shards.schema.field(f"{name}_counts").type.list_size
+        counts_SB = shards[f"{name}_counts"].combine_chunks().flatten().to_numpy().reshape(-1, bins)
+        totals[name] = Histogram(counts=tuple(counts_SB.sum(0, dtype=np.int64).tolist()), sum=math.fsum(shards[f"{name}_sum"].to_pylist()))
+    return totals
 
 
 def percentile(histogram: Histogram, edges: tuple[float, ...], percent: float) -> tuple[float, float]:

@@ -19,10 +19,10 @@ from engine.loading.batches import LoadingConfig, SourceConfig
 from engine.models.estimators.hmr import HmrConfig
 from engine.models.estimators.pose2pose import Pose2PoseConfig
 from engine.models.losses import LossConfig
-from engine.models.registry import network_name
 from engine.models.simple_baselines import SimpleBaselinesConfig
 from engine.releases.store import open_release
 from engine.storage import absolute
+from schemas.checkpoints import network_name
 
 
 class OptimConfig(Config):

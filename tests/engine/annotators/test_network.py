@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from engine.annotators.flip import disagreement, mean_rotation, mirror_prediction
+from engine.annotators.identity import read_identity
 from engine.annotators.mean_pose import MeanPoseConfig
-from engine.annotators.network import NetworkAnnotator, NetworkAnnotatorConfig, read_identity
+from engine.annotators.network import NetworkAnnotator
+from engine.annotators.network_config import NetworkAnnotatorConfig
 from engine.annotators.registry import resolve_annotator
 from engine.body.pose_prior import PriorConfig, load_prior
 from engine.body.smpl import BodyConfig, load_body

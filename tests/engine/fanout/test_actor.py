@@ -20,12 +20,12 @@ from engine.fanout.actor import ShardWorker
 from engine.fanout.plan import plan_annotation
 from engine.fanout.shard_stages import PERSON_ERROR
 from engine.fanout.split import AnnotateWorker, CropWorker
-from engine.fanout.work import CORRUPT, DIED, FAILED, WorkerSpec
+from engine.fanout.work import WorkerSpec
 from engine.loading.decode import Decoder
 from engine.loading.persons import person_batches
 from engine.releases.commit import load_commit, load_commits, save_plan
 from engine.releases.store import object_key
-from engine.releases.tables import encode
+from engine.releases.tables import CORRUPT, DIED, FAILED, encode
 from engine.shards.reader import open_shard_set, read_samples
 from engine.storage import Store
 from schemas.crops import CropSpec

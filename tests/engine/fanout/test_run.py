@@ -16,10 +16,10 @@ import pytest
 from engine.annotators.base import Prediction
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
 from engine.errors import EngineError, MissingInput, ShardCorrupt
-from engine.fanout.config import PoolConfig
+from engine.fanout.config import AnnotateConfig, PoolConfig
 from engine.fanout.isolation import KILLED_WORKER
 from engine.fanout.pool import run_shards
-from engine.fanout.run import AnnotateConfig, annotate
+from engine.fanout.run import annotate
 from engine.loading.decode import Decoder
 from engine.loading.persons import CropBatch, person_batches
 from engine.releases.commit import load_commits

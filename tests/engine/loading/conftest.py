@@ -13,7 +13,8 @@ import torch
 
 from engine.body.cameras import project
 from engine.body.smpl import Body, BodyConfig, load_body
-from engine.releases.commit import commit_shard, draft_release, make_commit, publish
+from engine.releases.commit import commit_shard, make_commit
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release
 from engine.releases.tables import encode
 from engine.shards.reader import open_shard_set, read_samples

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ReleaseError
-from engine.releases.figures import FIGURES, add_figures, count_figures, percentile
-from schemas.manifests import Histogram
+from engine.releases.figures import FIGURES, count_figures, percentile, total_figures
+from engine.releases.tables import release_tables
+from schemas.manifests import Histogram, ShardCommit
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 
 numbers = st.floats(0, 30, width=32) | st.sampled_from([math.nan, math.inf, 0.0, 1.0, 0.02, 0.05])
@@ -21,6 +22,13 @@ numbers = st.floats(0, 30, width=32) | st.sampled_from([math.nan, math.inf, 0.0,
 def _rows(values: list[float], joints: list[int]) -> pa.Table:
     columns = {name: pa.array(values, pa.float32()) for name in FIGURES}
     return pa.table(columns | {"valid_joints": pa.array(joints, pa.int16())})
+
+
+def _shards(figures: list[dict[str, Histogram]]) -> pa.Table:
+    digest = "0" * 64
+    fields = {"plan_digest": digest, "source_sha256": digest, "sha256": digest, "size_bytes": 1, "planned": 0, "annotated": 0}
+    fields |= {"skipped": {}, "quarantined": {}, "quarantine": ()}
+    return release_tables(ShardCommit(index=i, figures=f, **fields) for i, f in enumerate(figures))[0]
 
 
 def test_the_figures_are_columns_with_rising_edges() -> None:
@@ -35,7 +43,7 @@ def test_a_sum_over_shards_is_the_count_over_all_rows(rows: list[tuple[float, in
     shuffled = list(rows)
     random.shuffle(shuffled)
     parts = [count_figures(_rows([v for v, _ in part], [j for _, j in part])) for part in (shuffled[:cut], shuffled[cut:])]
-    assert {name: h.counts for name, h in add_figures(parts).items()} == {name: h.counts for name, h in whole.items()}
+    assert {name: h.counts for name, h in total_figures(_shards(parts)).items()} == {name: h.counts for name, h in whole.items()}
     assert count_figures(_rows([v for v, _ in shuffled], [j for _, j in shuffled])) == whole
     for name, edges in FIGURES.items():
         values = [float(np.float32(v)) for v, j in rows if not math.isnan(v) and (j > 0 or name != "score")]
@@ -53,8 +61,10 @@ def test_a_percentile_lies_in_its_bin(values: list[float], percent: int) -> None
     assert low <= np.percentile(np.array(values, np.float64), percent, method="lower") < high
 
 
-def test_other_edges_or_columns_are_refused() -> None:
-    with pytest.raises(ReleaseError, match="other edges"):
-        add_figures([{"score": Histogram(counts=(1,), sum=0.0)}])
+def test_other_columns_are_refused() -> None:
     with pytest.raises(ReleaseError, match="without the columns score"):
         count_figures(_rows([1.0], [1]).drop_columns(["score"]))
+
+
+def test_no_shard_has_no_figures() -> None:
+    assert {name: h.count for name, h in total_figures(_shards([])).items()} == dict.fromkeys(FIGURES, 0)

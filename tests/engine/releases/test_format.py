@@ -12,7 +12,8 @@ import pytest
 
 from engine.fanout.actor import ShardWorker
 from engine.fanout.plan import lineage
-from engine.releases.commit import draft_release, load_commits, publish, save_plan
+from engine.releases.commit import load_commits, save_plan
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release, object_key
 from engine.shards.reader import open_shard_set
 from engine.storage import Store
@@ -56,7 +57,7 @@ def test_the_score(release: Release, tmp_path: Path) -> None:
 
 
 def test_joining_with_images(release: Release, tmp_path: Path) -> None:
-    shard = release.manifest.shards[0]
+    shard = next(release.commits())
     tar = Path(release.store.url).parent / "set" / "shards" / "000000.tar"
     lines = _run(PROGRAMS[2], release.store.path(object_key(shard.sha256)), tar, cwd=tmp_path).splitlines()
     rows = release.rows(shard.source_sha256).to_pylist()
@@ -81,9 +82,16 @@ def test_every_column_is_described_as_it_is() -> None:
 
 
 def test_the_manifests_fields_are_described(release: Release) -> None:
-    table = DOCUMENT.split("## The manifest")[1]
+    manifest, shards = DOCUMENT.split("## The manifest")[1].split("## The table of shards")
     for field in release.manifest.model_dump():
-        assert f"`{field}`" in table, field
-    for field in type(release.manifest.shards[0]).model_fields:
-        if field not in ("format_version", "plan_digest"):
-            assert f"`{field}`" in table, field
+        assert f"`{field}`" in manifest, field
+    for column in release.shards.column_names:
+        figure, _, kind = column.rpartition("_")
+        assert f"`<figure>_{kind}`" in shards if figure in release.manifest.figures else f"`{column}`" in shards, column
+
+
+def test_the_distribution_of_a_figure(release: Release) -> None:
+    path = release.store.path("releases/rel/v0001/manifest.json")
+    lines = _run(PROGRAMS[3], path, cwd=Path(path).parent).splitlines()
+    scores = [row["score"] for row in release.table().to_pylist() if row["valid_joints"]]
+    assert lines == [f"{i / 50} {sum(score < i / 50 for score in scores)} of {len(scores)}" for i in range(51)]
