@@ -43,10 +43,8 @@ class Retries:
             yield rng.uniform(0, ceiling)
             ceiling = min(2 * ceiling, self.longest_pause_s)
 
-    def call(
-        self, what: str, once: Callable[[int], T], transient: Callable[[Exception], bool], show: Callable[[Exception], str] = repr
-    ) -> T:
-        """`once(attempt)` for attempt 1, 2, ... until it returns or raises what is not transient. StorageError at the deadline.
+    def call(self, what: str, once: Callable[[], T], transient: Callable[[Exception], bool], show: Callable[[Exception], str] = repr) -> T:
+        """`once()`, again and again until it returns or raises what is not transient. StorageError at the deadline.
 
         `what` names the thing and what is done to it; `show` words an error without credentials.
         """
@@ -54,7 +52,7 @@ class Retries:
         pauses, began, attempt = self.pauses(random.SystemRandom()), time.monotonic(), 1
         while True:
             try:
-                return once(attempt)
+                return once()
             except Exception as error:
                 if not transient(error):
                     raise

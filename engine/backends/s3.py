@@ -1,30 +1,23 @@
 """S3 and what speaks its protocol: one request a step, each retried by itself, and lost replies settled.
 
-A reply that is lost after a conditional write has landed makes the retry fail on the writer's own object. Equal bytes would not
-tell whose object that is (two workers may write the same counter), so every write carries a token in the object's metadata, and a
-refused retry looks for its own. A replacement keeps the tokens of the writes before it: a write that landed is found although
-others have followed.
-
-Endpoint, region and credentials are s3fs's and botocore's business (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE, an instance's
-role, ...). Their own retries are off.
+A reply that is lost after a conditional write has landed makes the next try fail on the writer's own object. Equal bytes would not
+tell whose object that is (two workers may write the same counter), so every write carries a token in the object's metadata, and
+one that is refused looks for its own. It looks even if it was sent once: aiohttp sends a PUT again, unseen, when a connection that
+it had kept open breaks. A replacement keeps the tokens of the writes before it: a write that landed is found although others have
+followed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar
 
-import fsspec
-import s3fs
-from botocore.exceptions import ClientError
-from fsspec.asyn import sync
-
-from engine.backends.s3_errors import code_of, is_transient, refusal, shown
+from engine.backends.s3_requests import Refused, Requests
 from engine.errors import StorageError
 from engine.retries import Retries
 
@@ -34,9 +27,6 @@ PART_BYTES = 16 << 20
 """Of a multipart upload, and of a ranged read; larger when S3's 10,000 parts would not do."""
 PARALLEL_PARTS = 4
 """One TCP stream of S3 gives 50 to 100 MB/s; four fill what a worker decodes."""
-_CONNECTIONS = 256
-_SLOWEST_BYTES_S = 256 << 10
-"""A server that answers, but slower than this, is given up like one that is silent."""
 _TOKENS = "pseudogt-writes"
 _TOKENS_KEPT = 32
 """Of 32 digits each: half of the 2 KB that S3 allows for metadata."""
@@ -45,15 +35,8 @@ _ABORT_DEADLINE_S = 10.0
 _ABSENT = {"NoSuchKey", "404"}
 _CHANGED = {"PreconditionFailed", "412"}
 _CONFLICT = {"ConditionalRequestConflict"}
-_filesystems: dict[tuple, s3fs.S3FileSystem] = {}
-
-
-class Refused(Exception):
-    """A reply that the caller had foreseen: its code, and the attempt that met it."""
-
-    def __init__(self, code: str, attempt: int) -> None:
-        super().__init__(code)
-        self.code, self.attempt = code, attempt
+_NOT_FOR_US = {"AccessDenied", "403", "MethodNotAllowed", "405", "NotImplemented", "501"}
+"""Listing unfinished uploads is a right, and a feature, of its own; without it they wait for the bucket's lifecycle rule."""
 
 
 class S3:
@@ -61,16 +44,7 @@ class S3:
 
     def __init__(self, retries: Retries) -> None:
         self.retries = retries
-        self._environment = hash(tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))))
-
-    @property
-    def _fs(self) -> s3fs.S3FileSystem:
-        """One client a process and environment, shared by threads. A forked child gets its own: it has not the parent's event loop.
-
-        The parent's stays in the child's table on purpose: closing it there would say goodbye on the parent's connections.
-        """
-        key = (os.getpid(), self._environment, self.retries.timeout_s)
-        return _filesystems.get(key) or _filesystems.setdefault(key, _open(self.retries.timeout_s))
+        self._request = Requests(retries).send
 
     def exists(self, path: str) -> bool:
         try:
@@ -86,7 +60,6 @@ class S3:
 
     def read_into(self, path: str, file: BinaryIO, limit: int | None) -> int:
         sizes: list[int] = []
-
         self._read(path, 0, limit, lambda at, data: sizes.append(_write_at(file.fileno(), data, at)))
         return sum(sizes)
 
@@ -128,8 +101,8 @@ class S3:
                 Metadata={_TOKENS: tokens},
             )
             return True
-        except Refused as met:
-            return met.attempt > 1 and self._landed(path, token)
+        except Refused:
+            return self._landed(path, token)
 
     def list(self, path: str) -> list[str]:
         bucket = self._split(path)[0]
@@ -142,9 +115,10 @@ class S3:
         keys = [{"Key": self._split(found)[1]} for found in self.list(path)]
         for start in range(0, len(keys), 1000):
             self._request(path, "delete_objects", keyless=True, Delete={"Objects": keys[start : start + 1000], "Quiet": True})
-        for page in self._pages(path, "list_multipart_uploads"):
-            for upload in page.get("Uploads", []):
-                self._abort(f"{self._split(path)[0]}/{upload['Key']}", upload["UploadId"])
+        with suppress(Refused):
+            for page in self._pages(path, "list_multipart_uploads", foreseen=_NOT_FOR_US):
+                for upload in page.get("Uploads", []):
+                    self._abort(f"{self._split(path)[0]}/{upload['Key']}", upload["UploadId"])
 
     def _read(self, path: str, start: int, end: int | None, put: Callable[[int, bytes], Any]) -> dict[str, Any]:
         """`put(offset from start, bytes)` for every part, from several threads; the first part's reply."""
@@ -184,7 +158,7 @@ class S3:
         # On a conflict with another write in flight S3 wants the whole upload again.
         self.retries.call(
             f"s3://{path}: write",
-            lambda _: self._upload_once(path, size, part),
+            lambda: self._upload_once(path, size, part),
             lambda error: isinstance(error, Refused) and error.code in _CONFLICT,
         )
 
@@ -226,8 +200,8 @@ class S3:
             return
 
     def _require_landed(self, path: str, token: str, met: Refused) -> None:
-        """A refused create is success if an earlier attempt of its own made the object, else FileExistsError."""
-        if met.attempt > 1 and self._landed(path, token):
+        """A refused create is success if it made the object itself, else FileExistsError."""
+        if self._landed(path, token):
             return
         if met.code == "NoSuchUpload":
             raise StorageError(f"s3://{path}: the upload was aborted by somebody else; write it again")
@@ -239,11 +213,11 @@ class S3:
         except Refused:
             return False
 
-    def _pages(self, path: str, method: str) -> Iterator[dict[str, Any]]:
+    def _pages(self, path: str, method: str, foreseen: Collection[str] = ()) -> Iterator[dict[str, Any]]:
         prefix = self._split(path)[1]
         at: dict[str, str] = {"Prefix": f"{prefix}/" if prefix else ""}
         while True:
-            page = self._request(path, method, keyless=True, **at)
+            page = self._request(path, method, keyless=True, foreseen=foreseen, **at)
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -255,70 +229,6 @@ class S3:
     def _split(self, path: str) -> tuple[str, str]:
         bucket, _, key = path.partition("/")
         return bucket, key
-
-    def _request(
-        self,
-        path: str,
-        method: str,
-        *,
-        size: int = 0,
-        foreseen: Collection[str] = (),
-        keyless: bool = False,
-        retries: Retries | None = None,
-        **parameters: Any,
-    ) -> dict[str, Any]:
-        """One request, retried while its errors pass; a body comes back as bytes.
-
-        Refused for codes in `foreseen`, StorageError or MissingInput that names the URL for other refusals. `size` (bytes that
-        travel) allows an attempt more time.
-        """
-        fs, retries = self._fs, retries or self.retries
-        bucket, key = self._split(path)
-        names = {"Bucket": bucket} if keyless else {"Bucket": bucket, "Key": key}
-        limit_s = 3 * retries.timeout_s + size / _SLOWEST_BYTES_S
-
-        def once(attempt: int) -> dict[str, Any]:
-            try:
-                return sync(fs.loop, _attempt, fs, method, limit_s, names | parameters)
-            except Exception as error:
-                if code_of(error) in foreseen:
-                    raise Refused(code_of(error), attempt) from None
-                raise
-
-        action = method.removesuffix("_v2").replace("_", " ")
-        try:
-            return retries.call(f"s3://{path}: {action}", once, is_transient, shown)
-        except (Refused, StorageError):
-            raise
-        except Exception as error:
-            raise refusal(error, f"s3://{path}", action) from None
-
-
-async def _attempt(fs: s3fs.S3FileSystem, method: str, limit_s: float, parameters: dict[str, Any]) -> dict[str, Any]:
-    async with asyncio.timeout(limit_s):
-        reply = await fs._call_s3(method, **parameters)
-        if "Body" in reply:
-            async with reply["Body"] as body:
-                reply["Body"] = await body.read()
-            if len(reply["Body"]) != reply["ContentLength"]:
-                raise ConnectionError(f"expected {reply['ContentLength']} bytes, found {len(reply['Body'])}")
-        if reply.get("Errors"):  # of single keys of delete_objects
-            raise ClientError({"Error": reply["Errors"][0]}, method)
-        return reply
-
-
-def _open(timeout_s: float) -> s3fs.S3FileSystem:
-    """An s3fs client that tries once, forgets listings, and has a connection for every part of many threads."""
-    ours = {
-        "connect_timeout": min(10.0, timeout_s),
-        "read_timeout": timeout_s,
-        "retries": {"total_max_attempts": 1},
-        "max_pool_connections": _CONNECTIONS,
-    }
-    theirs = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-    fs = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False, config_kwargs=theirs | ours)
-    fs.retries = 1
-    return fs
 
 
 def _tokens(reply: dict[str, Any]) -> list[str]:

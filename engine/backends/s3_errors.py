@@ -42,6 +42,7 @@ _PASSING_ERRORS = (
     ResponseParserError,
     TimeoutError,
 )
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 _CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of the machine"
 _ENDPOINT = "check AWS_ENDPOINT_URL and AWS_DEFAULT_REGION"
 _ADVICE = {
@@ -110,8 +111,8 @@ def _is_wrong_endpoint(error: BaseException) -> bool:
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_NONAME
     if isinstance(error, ssl.SSLError):
-        return isinstance(error, ssl.SSLCertVerificationError) or error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
-    return isinstance(error, (aiohttp.InvalidURL, UnicodeError))
+        return isinstance(error, ssl.SSLCertVerificationError) or getattr(error, "reason", "") in _NO_TLS
+    return isinstance(error, ValueError)  # a URL that no request can be made of
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

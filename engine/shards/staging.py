@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from engine import faults
 from engine.disk import disk_errors
-from engine.errors import ShardCorrupt
+from engine.errors import ShardCorrupt, StorageError
 from engine.shards.reader import ShardSet, check_bytes
 from schemas.manifests import ShardEntry
 
@@ -50,9 +50,12 @@ class Staging:
 
     def _download(self, shard_set: ShardSet, entry: ShardEntry) -> BinaryIO:
         folder = self.folder or tempfile.gettempdir()
-        with disk_errors(folder, entry.size_bytes, _REMEDY):
-            os.makedirs(folder, exist_ok=True)
-            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        try:
+            with disk_errors(folder, entry.size_bytes, _REMEDY):
+                os.makedirs(folder, exist_ok=True)
+                file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        except (FileExistsError, NotADirectoryError):
+            raise StorageError(f"{folder}: expected a folder to stage shards in, found a file; correct `staging`") from None
         try:
             with disk_errors(folder, entry.size_bytes, _REMEDY):
                 faults.hit("stage_shard", entry.path)
