@@ -55,7 +55,7 @@ def autoscaling_config(worker: NodeSpec, max_nodes: int, idle_timeout_s: float) 
         "head_node_type": HEAD_TYPE,
         "auth": {},
         "file_mounts": {},
-        **dict.fromkeys(COMMANDS, []),
+        **{key: [] for key in COMMANDS},
     }
 
 
@@ -79,5 +79,7 @@ def autoscaling_cluster(
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     }
     config = autoscaling_config(worker, max_nodes, idle_timeout_s)
-    with local_cluster(cpus=0, object_store_mib=150, env={**FAST_DETECTION, **settings, **(env or {})}, autoscaling_config=config) as cluster:
+    with local_cluster(
+        cpus=0, object_store_mib=150, env={**FAST_DETECTION, **settings, **(env or {})}, autoscaling_config=config
+    ) as cluster:
         yield cluster

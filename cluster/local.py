@@ -145,7 +145,7 @@ class LocalCluster:
         """For a process that calls `ray.init()` itself, without the job server."""
         return self.env | {"RAY_ADDRESS": self.address}
 
-    def add_node(self, spec: NodeSpec = NodeSpec(), wait: bool = True) -> LocalNode:  # noqa: B008
+    def add_node(self, spec: NodeSpec = NodeSpec(), wait: bool = True) -> LocalNode:
         """A further worker node. Without `wait`, its `wait_until_started` is the caller's."""
         # Nodes of one machine may share neither the fixed default ports (0: each process binds a free one) nor a folder of logs
         # and sockets: two that start at once would take each other's.
