@@ -33,7 +33,8 @@ from engine.loading.decode import Decoder
 from engine.loading.persons import CropBatch, FilledBatch, Filling, PersonCutter, find_people
 from engine.releases.commit import CommitOutcome, commit_shard, make_commit
 from engine.releases.tables import encode
-from engine.shards.reader import fetch_shard, read_samples
+from engine.shards.reader import read_verified_samples
+from engine.shards.staging import Staging
 from engine.storage import Store
 from schemas.crops import CropSpec
 from schemas.manifests import QuarantineRow, ShardCommit, ShardPlan
@@ -108,6 +109,7 @@ class CropStages:
 
     def __init__(self, spec: WorkerSpec, crop: CropSpec, memory: BatchMemory) -> None:
         self._settings, self._threads, self._crop, self._memory = spec.settings, spec.crop_threads, crop, memory
+        self._staging = Staging(spec.staging)
         self._cutters: dict[int, PersonCutter] = {}
         """By thread. Not thread-local: a process that forks destroys what is, and DALI's pipelines do not survive that."""
 
@@ -118,7 +120,8 @@ class CropStages:
         ]
 
     def fetch(self, ticket: Ticket, work: ShardWork) -> Iterator[range]:
-        samples = read_samples(fetch_shard(work.shard), work.shard)
+        with self._staging.open(work.shard) as tar:
+            samples = read_verified_samples(tar, work.shard)
         people = find_people(samples, self._crop, work.known)
         filling = Filling(people, int(self._settings["batch_size"]), self._crop, self._memory.borrow)
         ticket.state |= {"filling": filling, "batches": filling.count, "rejected": list(people.rejected)}
