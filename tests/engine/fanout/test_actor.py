@@ -19,7 +19,6 @@ from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardWorker, WorkerSpec
 from engine.fanout.plan import plan_annotation
 from engine.releases.commit import load_commit, load_commits, save_plan
 from engine.releases.store import object_key
-from engine.releases.tables import encode
 from engine.shards.reader import open_shard_set
 from engine.storage import Store
 from schemas.manifests import ShardCommit
@@ -114,7 +113,12 @@ def test_a_truncated_jpeg_costs_only_its_own_persons(tmp_path: Path) -> None:
     assert (row.key, row.annotation_id, row.reason, row.instances) == (sample.key, None, "undecodable", 2)
     assert "cut short" in row.message
     others = [i for i, key in enumerate(tables[0]["key"].to_pylist()) if key != sample.key]
-    assert encode(tables[0].take(others)) == encode(tables[1])
+    for found, expected in zip(tables[1].to_pylist(), tables[0].take(others).to_pylist(), strict=True):
+        for name, value in expected.items():  # a person's place in the batch may show in the last bit of a figure
+            if isinstance(value, float):
+                np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+            else:
+                np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def test_impossible_output_is_quarantined_with_its_reason(shard_set: str, tmp_path: Path) -> None:
