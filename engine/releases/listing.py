@@ -20,7 +20,7 @@ class Stored:
 
 def list_stored(store: Store, prefix: str = "") -> Iterator[tuple[str, Stored]]:
     """Keys below a prefix with what is known of each, leftovers of interrupted writes included, in no order."""
-    root = store._fs_root[1]
+    root = store.path("x").removesuffix("/x")
     base = f"{root}/{relative(prefix)}" if prefix else root
     if store.protocol == "file":
         yield from _walk(base, len(root) + 1)
