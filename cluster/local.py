@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster.spot_drain import raylet_node_id
 from engine.errors import EngineError
 
 START_TIMEOUT_S = 120
@@ -29,10 +30,10 @@ STARTED = "Ray runtime started."
 FAST_DETECTION = {
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
 }
-"""For `local_cluster(env=...)`: a killed node is known to be dead after 1 to 2 s; by Ray's defaults, after 15 s."""
+"""For `local_cluster(env=...)`: a killed node is known to be dead after 1 to 2 s; by Ray's defaults, after 15 s. How long a check
+waits for an answer stays as it is: a killed raylet's port refuses at once, and one that is only slow shall live."""
 
 
 class ClusterError(EngineError):
@@ -92,10 +93,8 @@ class LocalNode:
     def node_id(self) -> str:
         """Ray's id of the node, in hex, as its raylet was told it."""
         for pid in self.pids():
-            with suppress(OSError):
-                for argument in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
-                    if argument.startswith("--node_id="):
-                        return argument.partition("=")[2]
+            if found := raylet_node_id(Path(f"/proc/{pid}/cmdline")):
+                return found
         raise ClusterError(f"node {self.name}: no raylet is running")
 
     @property
