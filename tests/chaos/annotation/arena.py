@@ -1,0 +1,271 @@
+"""Where faults are tried: a scratch folder, annotation jobs as processes of their own, and what they left as the checker sees it.
+
+A job is a process of its own. Those on the arena's cluster are forked from one that has the engine imported already, which saves ten seconds a job;
+those that are `alone` are `python jobs/annotate.py --config FILE` with a Ray that lives and dies with them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from tests.chaos.annotation.checker import Bucket, check
+from tests.chaos.annotation.world import write_world
+
+REPO = Path(__file__).resolve().parents[3]
+NAME = "chaos"
+"""Of every release here."""
+PATIENCE_S = 900
+"""No job here takes that long; one that does is dead."""
+
+
+@dataclass
+class Row:
+    """What a fault did. Good when every fault injected was survived and nothing was lost or duplicated."""
+
+    fault: str
+    injected: int
+    survived: int
+    lost: int = 0
+    duplicated: int = 0
+    note: str = ""
+    seconds: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        return self.injected > 0 and self.survived == self.injected and self.lost == self.duplicated == 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"good": self.good}
+
+
+class Submission:
+    """One annotation job as a process: `pid`, what it printed, which fault points it met."""
+
+    def __init__(self, process: Any, log: Path, fired: Path) -> None:
+        self.process, self.log, self._fired = process, log, fired
+        self.pid: int = process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        if isinstance(self.process, subprocess.Popen):
+            return self.process.poll()
+        return self.process.exitcode
+
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
+        """The exit code. AssertionError, and the job is killed, when it does not end."""
+        if not wait_until(lambda: self.poll() is not None, timeout_s):
+            self.kill()
+            raise AssertionError(f"the job did not end within {timeout_s} s:\n{self.output[-2000:]}")
+        return self.poll()
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            self.signal(signal.SIGKILL)
+            wait_until(lambda: self.poll() is not None, 30)
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def message(self) -> str:
+        """The job's last words: the line of its error."""
+        lines = [line for line in self.output.splitlines() if line.startswith("annotate.py:")]
+        return lines[-1] if lines else (self.output.strip().splitlines() or [""])[-1]
+
+    def fired(self, point: str = "") -> list[dict[str, Any]]:
+        """Firings of a fault point over all processes of the job: detail, pid, time."""
+        found = []
+        for path in sorted(self._fired.glob(f"{point}*")):
+            try:
+                found.append(json.loads(path.read_text()))
+            except ValueError:  # being written
+                continue
+        return found
+
+
+class Arena:
+    """Scratch folder, worlds and jobs of one run of the suite."""
+
+    def __init__(self, folder: Path, small: bool = False) -> None:
+        self.folder, self.small = folder, small
+        self.token = uuid.uuid4().hex
+        self._calm: dict[str, str] = {}
+        self._submissions: list[Submission] = []
+
+    def world(self, shards: int, images: int, persons: int = 1) -> str:
+        """URL of a local shard set of good images; written once."""
+        url = str(self.folder / f"world-{shards}x{images}x{persons}")
+        return url if Path(url).exists() else write_world(url, shards, images, persons)
+
+    def new(self, word: str) -> str:
+        """A path that is not taken, for a release store."""
+        return str(self.folder / f"{word}-{uuid.uuid4().hex[:8]}")
+
+    def config(self, world: str, out: str, **fields: Any) -> dict[str, Any]:
+        pool = {"min_size": 1, "max_size": 1, "cpus": 0.5} if self.small else {"min_size": 2, "max_size": 2, "cpus": 0.5}
+        values = {"shard_set": world, "annotator": "mean_pose", "out": out, "name": NAME, "batch_size": 16, "pool": pool}
+        return values | {"mean_pose": {"crop_hw": [64, 48]}} | fields
+
+    @cached_property
+    def ray_address(self) -> str:
+        """The cluster that jobs share, started when it is first wanted."""
+        os.environ["PSEUDOGT_CHAOS"] = self.token
+        context = ray.init(
+            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=150 << 20
+        )
+        return context.address_info["gcs_address"]
+
+    def submit(
+        self,
+        config: dict[str, Any],
+        faults: Sequence[dict[str, Any]] = (),
+        environment: dict[str, str] | None = None,
+        alone: bool = False,
+    ) -> Submission:
+        """Start a job, with fault points armed in the driver and in its workers."""
+        folder = self.folder / "submissions" / uuid.uuid4().hex[:12]
+        (folder / "fired").mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        armed = {"PSEUDOGT_FAULTS": json.dumps(list(faults)), "PSEUDOGT_FAULTS_DIR": str(folder / "fired")}
+        armed |= {"PYTHONPATH": str(REPO), "PSEUDOGT_CHAOS": self.token} | (environment or {})
+        variables = {**os.environ, **armed, "RAY_ADDRESS": "local" if alone else self.ray_address, "RAY_USAGE_STATS_ENABLED": "0"}
+        arguments = ["--config", str(folder / "config.yaml")]
+        log = folder / "log.txt"
+        if alone:
+            command = [sys.executable, str(REPO / "jobs/annotate.py"), *arguments]
+            with open(log, "wb") as out:
+                process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=variables, cwd=folder)
+        else:
+            # what `ray job submit` does to carry an environment to the workers of one job
+            variables |= {"RAY_AUTH_MODE": "token", "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"env_vars": armed}})}
+            process = self._forks.Process(target=_drive, args=(arguments, variables, str(log)))
+            process.start()
+        submission = Submission(process, log, folder / "fired")
+        self._submissions.append(submission)
+        return submission
+
+    @cached_property
+    def _forks(self) -> Any:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["engine.fanout.run", __name__])
+        return context
+
+    def run(self, config: dict[str, Any], *arguments: Any, **options: Any) -> Submission:
+        """Start a job and wait for its end; arguments as for `submit`."""
+        submission = self.submit(config, *arguments, **options)
+        submission.wait()
+        return submission
+
+    def calm(self, world: str, **fields: Any) -> str:
+        """Digest of the release that nothing disturbs; computed once."""
+        key = json.dumps([world, fields], sort_keys=True)
+        if key not in self._calm:
+            config = self.config(world, self.new("calm"), **fields)
+            submission = self.run(config)
+            assert submission.poll() == 0, submission.output
+            found = self.check(config)
+            assert not (found["lost"] or found["duplicated"] or found["problems"]), found
+            self._calm[key] = found["release_digest"]
+        return self._calm[key]
+
+    def check(self, config: dict[str, Any], shard_set: str | None = None) -> dict[str, Any]:
+        """The checker's findings on a job's release; `shard_set` where the job's own one is damaged."""
+        return check(config["out"], config["name"], shard_set or config["shard_set"])
+
+    def children(self) -> list[int]:
+        """Ids of all processes that were started by jobs of this arena, and by nobody else."""
+        found, mark = [], f"PSEUDOGT_CHAOS={self.token}".encode()
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        for submission in self._submissions:
+            submission.kill()
+        if "ray_address" in self.__dict__:
+            ray.shutdown()
+        os.environ.pop("PSEUDOGT_CHAOS", None)
+        for pid in self.children():
+            kill(pid)
+
+
+def kill(pid: int) -> bool:
+    """SIGKILL; False when the process is gone."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def commits(config: dict[str, Any]) -> list[str]:
+    """Keys of the commit records in a job's store."""
+    return [key for key in Bucket(config["out"]).keys("runs/") if "/shards/" in key]
+
+
+def attempts(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Attempt records in a job's local store: shard, host, pid of workers that are at work, or died at it."""
+    found = []
+    for path in Path(config["out"]).glob("runs/*/attempts/*/*.json"):
+        try:
+            found.append(json.loads(path.read_text()))
+        except (FileNotFoundError, ValueError):
+            continue
+    return found
+
+
+def wait_until(reached: Callable[[], bool], timeout_s: float, every_s: float = 0.02) -> bool:
+    """Whether it came true in time."""
+    end = time.monotonic() + timeout_s
+    while not reached():
+        if time.monotonic() > end:
+            return False
+        time.sleep(every_s)
+    return True
+
+
+@contextmanager
+def timed(row: Row) -> Iterator[None]:
+    begin = time.monotonic()
+    yield
+    row.seconds = round(time.monotonic() - begin, 1)
+
+
+def _drive(arguments: list[str], variables: dict[str, str], log: str) -> None:
+    """A job in a forked process: the same entry point, with the environment of this submission."""
+    out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.argv = [str(REPO / "jobs/annotate.py"), *arguments]
+    importlib.reload(importlib.import_module("engine.faults"))
+    run = importlib.import_module("engine.fanout.run")
+    importlib.import_module("engine.config").run_job(run.AnnotateConfig, run.annotate, arguments)
