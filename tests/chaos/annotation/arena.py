@@ -18,12 +18,15 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import boto3
 import ray
 import yaml
+from moto.server import ThreadedMotoServer
 
 from tests.chaos.annotation.checker import Bucket, check
 from tests.chaos.annotation.world import write_world
@@ -111,6 +114,7 @@ class Arena:
     def __init__(self, folder: Path, small: bool = False) -> None:
         self.folder, self.small = folder, small
         self.token = uuid.uuid4().hex
+        self._environment = dict(os.environ)
         self._calm: dict[str, str] = {}
         self._submissions: list[Submission] = []
 
@@ -137,20 +141,52 @@ class Arena:
         )
         return context.address_info["gcs_address"]
 
+    @cached_property
+    def s3(self) -> str:
+        """Endpoint of an S3 server, started when it is first wanted."""
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        host, port = self._server.get_host_and_port()
+        return f"http://{host}:{port}"
+
+    def s3_variables(self, endpoint: str | None = None) -> dict[str, str]:
+        """Environment of who is to find the S3 server, directly or at another endpoint that leads to it."""
+        return {
+            "AWS_ENDPOINT_URL": endpoint or self.s3,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def bucket(self) -> str:
+        """URL of a fresh bucket. From here on this process finds the S3 server too."""
+        os.environ.update(self.s3_variables())
+        name = f"chaos-{uuid.uuid4().hex[:12]}"
+        boto3.client("s3").create_bucket(Bucket=name)
+        return f"s3://{name}/root"
+
     def submit(
         self,
         config: dict[str, Any],
         faults: Sequence[dict[str, Any]] = (),
         environment: dict[str, str] | None = None,
         alone: bool = False,
+        address: str | None = None,
+        **driver: Any,
     ) -> Submission:
-        """Start a job, with fault points armed in the driver and in its workers."""
+        """Start a job, with fault points armed in the driver and in its workers.
+
+        environment: for both, too. alone: with a Ray of its own. address: of another cluster than the arena's. driver: how the driver itself
+        is to differ (see `_differ`).
+        """
         folder = self.folder / "submissions" / uuid.uuid4().hex[:12]
         (folder / "fired").mkdir(parents=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         armed = {"PSEUDOGT_FAULTS": json.dumps(list(faults)), "PSEUDOGT_FAULTS_DIR": str(folder / "fired")}
         armed |= {"PYTHONPATH": str(REPO), "PSEUDOGT_CHAOS": self.token} | (environment or {})
-        variables = {**os.environ, **armed, "RAY_ADDRESS": "local" if alone else self.ray_address, "RAY_USAGE_STATS_ENABLED": "0"}
+        variables = {**os.environ, **armed, "RAY_USAGE_STATS_ENABLED": "0"}
+        variables["RAY_ADDRESS"] = "local" if alone else address or armed.get("RAY_ADDRESS") or self.ray_address
         arguments = ["--config", str(folder / "config.yaml")]
         log = folder / "log.txt"
         if alone:
@@ -160,14 +196,14 @@ class Arena:
         else:
             # what `ray job submit` does to carry an environment to the workers of one job
             variables |= {"RAY_AUTH_MODE": "token", "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"env_vars": armed}})}
-            process = self._forks.Process(target=_drive, args=(arguments, variables, str(log)))
+            process = self.forks.Process(target=_drive, args=(arguments, variables, str(log), driver))
             process.start()
         submission = Submission(process, log, folder / "fired")
         self._submissions.append(submission)
         return submission
 
     @cached_property
-    def _forks(self) -> Any:
+    def forks(self) -> Any:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["engine.fanout.run", __name__])
         return context
@@ -211,7 +247,10 @@ class Arena:
             submission.kill()
         if "ray_address" in self.__dict__:
             ray.shutdown()
-        os.environ.pop("PSEUDOGT_CHAOS", None)
+        if "s3" in self.__dict__:
+            self._server.stop()
+        os.environ.clear()
+        os.environ.update(self._environment)
         for pid in self.children():
             kill(pid)
 
@@ -258,7 +297,7 @@ def timed(row: Row) -> Iterator[None]:
     row.seconds = round(time.monotonic() - begin, 1)
 
 
-def _drive(arguments: list[str], variables: dict[str, str], log: str) -> None:
+def _drive(arguments: list[str], variables: dict[str, str], log: str, driver: dict[str, Any]) -> None:
     """A job in a forked process: the same entry point, with the environment of this submission."""
     out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(out, 1)
@@ -267,5 +306,23 @@ def _drive(arguments: list[str], variables: dict[str, str], log: str) -> None:
     os.environ.update(variables)
     sys.argv = [str(REPO / "jobs/annotate.py"), *arguments]
     importlib.reload(importlib.import_module("engine.faults"))
+    _differ(**driver)
     run = importlib.import_module("engine.fanout.run")
     importlib.import_module("engine.config").run_job(run.AnnotateConfig, run.annotate, arguments)
+
+
+def _differ(clock_s: float = 0, constants: dict[str, Any] | None = None) -> None:
+    """Make this driver one whose clock is so many seconds off, or one of another version of the code ('module:constant' -> value)."""
+    if clock_s:
+
+        class Skewed(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:
+                return datetime.now(tz) + timedelta(seconds=clock_s)
+
+        for module in list(sys.modules.values()):
+            if getattr(module, "__name__", "").startswith("engine.") and getattr(module, "datetime", None) is datetime:
+                module.datetime = Skewed
+    for name, value in (constants or {}).items():
+        module, constant = name.split(":")
+        setattr(importlib.import_module(module), constant, value)
