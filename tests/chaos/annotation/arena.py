@@ -1,13 +1,14 @@
 """Where faults are tried: a scratch folder, annotation jobs as processes of their own, and what they left as the checker sees it.
 
-A job is a process of its own. Those on the arena's cluster are forked from one that has the engine imported already, which saves ten seconds a job;
-those that are `alone` are `python jobs/annotate.py --config FILE` with a Ray that lives and dies with them.
+A job is a process of its own. Those on the arena's cluster are forked from one that has the engine imported already, which saves ten
+seconds a job; those that are `alone` are `python jobs/annotate.py --config FILE` with a Ray that lives and dies with them.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -144,6 +145,7 @@ class Arena:
     @cached_property
     def s3(self) -> str:
         """Endpoint of an S3 server, started when it is first wanted."""
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
@@ -177,8 +179,8 @@ class Arena:
     ) -> Submission:
         """Start a job, with fault points armed in the driver and in its workers.
 
-        environment: for both, too. alone: with a Ray of its own. address: of another cluster than the arena's. driver: how the driver itself
-        is to differ (see `_differ`).
+        environment: for both, too. alone: with a Ray of its own. address: of another cluster than the arena's. driver: how the driver
+        itself is to differ (see `_differ`).
         """
         folder = self.folder / "submissions" / uuid.uuid4().hex[:12]
         (folder / "fired").mkdir(parents=True)

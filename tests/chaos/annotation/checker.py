@@ -1,9 +1,10 @@
 """Is anything lost or duplicated? `python -m tests.chaos.annotation.checker ROOT NAME [--shard_set URL]`, local paths or s3:// URLs.
 
-Believes nothing but bytes, and nothing of the code that wrote them: it is written from docs/FORMAT.md alone and imports none of the engine. Prints JSON:
-`lost` (persons of the image shards that are neither rows nor in quarantine), `duplicated` (persons accounted for more often than they are planned),
-`orphans` (objects that no release and no commit record names), `unfinished` (versions beyond HEAD), `leftovers` (files of interrupted local
-writes) and `problems`. Exit code 1 when something is lost, duplicated or a problem; orphans, unfinished versions and leftovers are what crashes leave.
+Believes nothing but bytes, and nothing of the code that wrote them: it is written from docs/FORMAT.md alone and imports none of the
+engine. Prints JSON: `lost` (persons of the image shards that are neither rows nor in quarantine), `duplicated` (persons accounted for
+more often than they are planned), `orphans` (objects that no release and no commit record names), `unfinished` (versions beyond HEAD),
+`leftovers` (files of interrupted local writes) and `problems`. Exit code 1 when something is lost, duplicated or a problem; orphans,
+unfinished versions and leftovers are what crashes leave.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import boto3
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from botocore.exceptions import ClientError
 
 Person = tuple[str, str]
 """(key, annotation_id)."""
@@ -58,7 +60,9 @@ class Bucket:
             return self.s3.get_object(Bucket=self.bucket, Key=f"{self.prefix}/{key}".lstrip("/"))["Body"].read()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except self.s3.exceptions.NoSuchKey if self.s3 else ():
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
+                raise
             return None
 
     def json(self, key: str) -> Any:
@@ -78,9 +82,20 @@ def release_digest(manifest: dict[str, Any]) -> str:
     return sha256(json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-def shard_table(bucket: Bucket, folder: str, manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a version says of each of its shards. The one place that knows where the shard table is."""
-    return manifest["shards"]
+def read_table(bucket: Bucket, folder: str, manifest: dict[str, Any], name: str, problems: list[str]) -> list[dict[str, Any]]:
+    """Rows of the table `shards` or `quarantine` beside a manifest, which says what its bytes are. Maps become dictionaries."""
+    said = manifest[name]
+    data = bucket.get(f"{folder}/{said['path']}") or b""
+    if (sha256(data), len(data)) != (said["sha256"], said["size_bytes"]):
+        problems.append(f"{folder}/{said['path']}: expected {said['size_bytes']} bytes of sha256 {said['sha256']}, found {len(data)}")
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except pa.ArrowInvalid as error:
+        problems.append(f"{folder}/{said['path']}: not Parquet: {error}")
+        return []
+    if table.num_rows != said["rows"]:
+        problems.append(f"{folder}/{said['path']}: {table.num_rows} rows, the manifest says {said['rows']}")
+    return table.to_pylist(maps_as_pydicts="strict")
 
 
 def check(root: str, name: str, shard_set: str | None = None) -> dict[str, Any]:
@@ -106,9 +121,10 @@ def check(root: str, name: str, shard_set: str | None = None) -> dict[str, Any]:
     if digest != head["release_digest"]:
         problems.append(f"HEAD says the release is {head['release_digest']}, its manifest is {digest}")
     found |= {"version": head["version"], "release_digest": digest, "planned": manifest["planned"], "annotated": manifest["annotated"]}
-    shards = shard_table(bucket, folder, manifest)
+    shards = read_table(bucket, folder, manifest, "shards", problems)
     rows = [_check_shard(bucket, i, shard, manifest, problems) for i, shard in enumerate(shards)]
-    quarantine = _check_quarantine(bucket, folder, shards, problems)
+    quarantine = read_table(bucket, folder, manifest, "quarantine", problems)
+    _check_quarantine(quarantine, shards, problems)
     _check_totals(manifest, shards, problems)
     for person, count in Counter(person for part in rows for person in part).items():
         if count > 1:
@@ -163,7 +179,7 @@ def _named_objects(bucket: Bucket, keys: list[str]) -> set[str]:
     named = set()
     for key in keys:
         if match := re.fullmatch(r"(releases/[^/]+/v\d+)/manifest\.json", key):
-            named |= {shard["sha256"] for shard in shard_table(bucket, match[1], bucket.json(key) or {"shards": []})}
+            named |= {shard["sha256"] for shard in read_table(bucket, match[1], bucket.json(key), "shards", [])}
         elif re.fullmatch(r"runs/[0-9a-f]{64}/shards/\d+\.json", key):
             named.add((bucket.json(key) or {}).get("sha256", ""))
     return {f"objects/{digest[:2]}/{digest}.parquet" for digest in named}
@@ -198,17 +214,15 @@ def _check_shard(bucket: Bucket, place: int, shard: dict[str, Any], manifest: di
 
 def _check_table(table: pa.Table, dataset: str) -> Iterator[str]:
     """The columns of docs/FORMAT.md: there, of their type, without nulls, and with numbers where numbers must be."""
-    types = {name: pa.list_(pa.float32(), n) for name, n in VECTORS.items()} | {name: pa.string() for name in WORDS}
-    types |= {name: pa.float32() for name in FIGURES} | {"valid_joints": pa.int16()}
+    types = {name: f"float[{n}]" for name, n in VECTORS.items()} | dict.fromkeys(WORDS, "string") | dict.fromkeys(FIGURES, "float")
+    types["valid_joints"] = "int16"
     for name, expected in types.items():
         if name not in table.column_names:
             yield f"no column {name}"
             continue
         column = table[name].combine_chunks()
-        same = column.type == expected or (
-            pa.types.is_fixed_size_list(column.type) and (column.type.value_type, column.type.list_size) == (pa.float32(), VECTORS.get(name))
-        )
-        if not same or column.null_count:
+        kind = f"{column.type.value_type}[{column.type.list_size}]" if pa.types.is_fixed_size_list(column.type) else str(column.type)
+        if kind != expected or column.null_count:
             yield f"column {name} is {column.type} with {column.null_count} nulls, expected {expected}"
         elif name in NEVER_NAN:
             values = column.flatten() if name in VECTORS else column
@@ -218,23 +232,17 @@ def _check_table(table: pa.Table, dataset: str) -> Iterator[str]:
             yield f"rows of another dataset than {dataset}"
 
 
-def _check_quarantine(bucket: Bucket, folder: str, shards: list[dict], problems: list[str]) -> list[dict[str, Any]]:
-    """Rows of quarantine.parquet, which must count what the shards say, reason by reason."""
-    data = bucket.get(f"{folder}/quarantine.parquet")
-    try:
-        rows = pq.read_table(io.BytesIO(data or b"")).to_pylist()
-    except pa.ArrowInvalid as error:
-        problems.append(f"{folder}/quarantine.parquet: {error}")
-        return []
+def _check_quarantine(rows: list[dict], shards: list[dict], problems: list[str]) -> None:
+    """The quarantine must count what the shards say, reason by reason."""
     counted: dict[int, Counter] = {}
     for row in rows:
         counted.setdefault(row["shard"], Counter())[row["reason"]] += row["instances"]
     for place, shard in enumerate(shards):
-        if (there := {r: n for r, n in counted.get(place, {}).items() if n}) != (said := {r: n for r, n in shard["quarantined"].items() if n}):
-            problems.append(f"shard {place}: quarantine.parquet counts {there}, the manifest says {said}")
-    if set(counted) - set(range(len(shards))):
-        problems.append(f"quarantine.parquet has rows of shards {sorted(set(counted) - set(range(len(shards))))}, which are not there")
-    return rows
+        there, said = counted.pop(place, Counter()), Counter(shard["quarantined"])
+        if +there != +said:
+            problems.append(f"shard {place}: quarantine.parquet counts {dict(there)}, the manifest says {dict(said)}")
+    if counted:
+        problems.append(f"quarantine.parquet has rows of shards {sorted(counted)}, which are not there")
 
 
 def _check_totals(manifest: dict[str, Any], shards: list[dict], problems: list[str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import CommitConflict, EngineError
-from engine.releases.commit import publish
+from engine.releases.publish import publish
 from engine.storage import Store
 from tests.chaos.annotation.arena import Arena, Row
 from tests.chaos.annotation.checker import Bucket, check
@@ -34,14 +34,16 @@ def r3_publishers(arena: Arena) -> list[Row]:
 
 
 def _publish(store: Store, number: int, turn: int, together: Callable[[], object]) -> str:
-    draft = commit_all(store, make_plan(shards=1, persons=2, word=f"round {turn}"), persons=2)
-    together()
-    release = publish(store, draft)
-    return f"{release.manifest.version} {release.digest}"
+    return _publish_draft(store, f"round {turn}", together)
 
 
 def _publish_own(store: Store, number: int, turn: int, together: Callable[[], object]) -> str:
-    draft = commit_all(store, make_plan(shards=1, persons=2, word=f"round {turn}, writer {number}"), persons=2)
+    return _publish_draft(store, f"round {turn}, writer {number}", together)
+
+
+def _publish_draft(store: Store, word: str, together: Callable[[], object]) -> str:
+    """Version and digest that the publisher was told. All drafts have the same rows, committed by `_writer`; their plans differ."""
+    draft = commit_all(Store(f"memory://{word}"), make_plan(shards=1, persons=2, word=word), persons=2)
     together()
     release = publish(store, draft)
     return f"{release.manifest.version} {release.digest}"
@@ -112,7 +114,7 @@ class _HeadWatch(threading.Thread):
             head = self.bucket.json(f"releases/{RELEASE}/HEAD")
             if head is not None:
                 self.seen.append(head["version"])
-            time.sleep(0.02)
+            time.sleep(0.1)
 
 
 def _all_at_once(arena: Arena, url: str, work: Work, writers: int, rounds: int) -> list[list[str]]:
@@ -120,7 +122,8 @@ def _all_at_once(arena: Arena, url: str, work: Work, writers: int, rounds: int) 
     context = multiprocessing.get_context("forkserver")
     barrier, results = context.Barrier(writers), context.SimpleQueue()
     processes = [
-        context.Process(target=_writer, args=(url, work, number, rounds, barrier, results, arena.s3_variables())) for number in range(writers)
+        context.Process(target=_writer, args=(url, work, number, rounds, barrier, results, arena.s3_variables()))
+        for number in range(writers)
     ]
     for process in processes:
         process.start()
@@ -133,6 +136,7 @@ def _all_at_once(arena: Arena, url: str, work: Work, writers: int, rounds: int) 
 def _writer(url: str, work: Work, number: int, rounds: int, barrier: Any, results: Any, variables: dict[str, str]) -> None:
     os.environ.update(variables)
     store, said = Store(url), []
+    commit_all(store, make_plan(shards=1, persons=2), persons=2)
     for turn in range(rounds):
         barrier.wait()
         try:

@@ -106,5 +106,3 @@ def quarantine(config: dict[str, Any], version: int = 1) -> list[dict[str, Any]]
     """Rows of the quarantine of a job's release; none when there is no release."""
     data = Bucket(config["out"]).get(f"releases/{config['name']}/v{version:04d}/quarantine.parquet")
     return pq.read_table(io.BytesIO(data)).to_pylist() if data else []
-
-

@@ -17,7 +17,7 @@ _PICTURES = 64
 
 
 def write_world(url: str, shards: int, images: int, persons: int = 1, bad: Mapping[str, tuple[bytes, str]] | None = None) -> str:
-    """URL of a shard set of `shards` x `images` photographs with as many persons each. `bad`: key -> (bytes, extension) to store instead."""
+    """URL of a shard set of `shards` x `images` photographs with so many persons each. `bad`: key -> (bytes, extension) instead."""
     pictures, rng = _pictures(), np.random.default_rng(shards * 1000 + images)
     world = []
     for s in range(shards):
