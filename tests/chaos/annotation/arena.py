@@ -188,7 +188,7 @@ class Arena:
         armed = {"PSEUDOGT_FAULTS": json.dumps(list(faults)), "PSEUDOGT_FAULTS_DIR": str(folder / "fired")}
         armed |= {"PYTHONPATH": str(REPO), "PSEUDOGT_CHAOS": self.token} | (environment or {})
         variables = {**os.environ, **armed, "RAY_USAGE_STATS_ENABLED": "0"}
-        variables["RAY_ADDRESS"] = "local" if alone else address or armed.get("RAY_ADDRESS") or self.ray_address
+        variables["RAY_ADDRESS"] = armed.get("RAY_ADDRESS") or ("local" if alone else address or self.ray_address)
         arguments = ["--config", str(folder / "config.yaml")]
         log = folder / "log.txt"
         if alone:

@@ -80,7 +80,8 @@ def r6_bad_images(arena: Arena) -> list[Row]:
     )
     note += "an image of 0 bytes is refused before it is in a shard" if empty else "an image of 0 bytes got into a shard"
     if not exact:
-        note = f"exit {job.poll()}: {job.message[:300]}; missed {sorted(set(bad) - set(aside))[:5]}, wrongly {sorted(set(aside) - set(bad))[:5]}; {note}"
+        missed, wrongly = (sorted(set(a) - set(b))[:5] for a, b in ((bad, aside), (aside, bad)))
+        note = f"exit {job.poll()}: {job.message[:300]}; missed {missed}, wrongly quarantined {wrongly}; {note}"
     lost = len(found["lost"]) + len(set(aside) - set(bad))
     survived = len(set(bad) & set(aside)) if exact else 0
     return [Row("R6 bad images", count, survived, lost, len(found["duplicated"]), note, round(time.monotonic() - begin, 1))]
