@@ -62,9 +62,8 @@ def _finished(arena: Arena, folder: Path, shards: int) -> Row:
     written = {path for path, stamp in _everything(folder).items() if before.get(path) != stamp}
     calls = len(again.fired("predict"))
     good = again.poll() == 0 and "nothing to do" in again.output and not written and not calls and (seconds < MOST_S or arena.small)
-    note = (
-        f"{shards} shards: {seconds:.1f} s, of which {imports_s:.1f} s are those of --help; {calls} inference calls, {len(written)} writes"
-    )
+    note = f"{shards} shards: {seconds:.1f} s, of which {imports_s:.1f} s are those of --help; "
+    note += f"{calls} inference calls, {len(written)} writes"
     note += "" if again.poll() == 0 else f"; {again.message}"
     found_commits = len(commits(config))
     figures = {"seconds": round(seconds, 2), "help_s": round(imports_s, 2), "commits": found_commits}

@@ -1,4 +1,4 @@
-"""Stores that fail: throttled, reset, silent, dark for a minute (R4); writers killed in the middle of an object (R8); full or read-only (R9)."""
+"""Stores that throttle, reset, fall silent, are dark for a minute (R4), see writers die half-way (R8), are full or read-only (R9)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_AMPLIFICATION = 1.5
 
 
 def r4_bad_store(arena: Arena) -> list[Row]:
-    """Input and output on an S3 that throttles, resets, stalls, loses replies and is dark for a while: the same release, few requests more."""
+    """Input and output on an S3 that throttles, resets, stalls, loses replies and is dark for a while: the same release all the same."""
     shards, images, dark_s = (8, 6, 3.0) if arena.small else (48, 40, 60.0)
     bucket = arena.bucket()
     world = write_world(f"{bucket}/world", shards, images)
@@ -56,7 +56,7 @@ def r4_bad_store(arena: Arena) -> list[Row]:
     good = same and amplification <= MOST_AMPLIFICATION and backoff
     injected = sum(counts[name] for name in ("slow_down", "reset", "stall", "lost_reply", "outage"))
     longest = max((gap for gap in itertools.chain(*gaps)), default=0)
-    note = f"{len(arrivals)} requests for {calm_requests}: {amplification:.2f} times outside the {dark_s:g} s of darkness, {len(dark)} within; "
+    note = f"{len(arrivals)} requests for {calm_requests}: {amplification:.2f} times, beside {len(dark)} in the {dark_s:g} s of darkness; "
     note += f"pauses grow and differ: {backoff}, the longest {longest:.1f} s; {dict(counts)}"
     if not same:
         note += f"; exit {job.poll()}: {job.message[:300]}; {found['problems'][:3]}"
