@@ -13,9 +13,9 @@ import smplx
 import torch
 from smplx.utils import Struct
 
-from engine.body.body_files import read_body_file
+from engine.body.body_files import OPEN_BODY, read_body_file
 from engine.body.rotations import axis_angle_to_matrix
-from engine.body.smpl import OPEN_BODY, BodyConfig, load_body
+from engine.body.smpl import BodyConfig, load_body
 
 BATCH, ROUNDS = 64, 30
 ANY_VERTEX = dict.fromkeys(smplx.vertex_ids.vertex_ids["smplh"], 0)

@@ -23,6 +23,11 @@ for _fault in json.loads(os.environ.get("PSEUDOGT_FAULTS", "[]")):
     _ARMED.setdefault(_fault["point"], []).append(_fault)
 
 
+def armed(point: str) -> bool:
+    """Whether anything can happen at this point; for callers to whom the detail costs something."""
+    return point in _ARMED
+
+
 def hit(point: str, detail: str = "") -> None:
     """The process is at this point, with this thing in hand."""
     for fault in _ARMED.get(point, ()):

@@ -5,7 +5,8 @@ nothing when it is finished. `--help` lists every key; `--dry_run=true` prints t
 """
 
 from engine.config import run_job
-from engine.fanout.run import AnnotateConfig, annotate
+from engine.fanout.config import AnnotateConfig
+from engine.fanout.run import annotate
 
 if __name__ == "__main__":
     run_job(AnnotateConfig, annotate)

@@ -13,6 +13,14 @@ from pydantic import BaseModel, Field
 from schemas.manifests import Sha256
 from schemas.records import Record
 
+DEFAULT_NETWORK = "pose2pose"
+"""The network of a model config without a name."""
+
+
+def network_name(config: Any) -> str:
+    """Which network a model config, or the mapping it is made from, means."""
+    return config.get("name", DEFAULT_NETWORK) if isinstance(config, dict) else getattr(config, "name", DEFAULT_NETWORK)
+
 
 class CheckpointFile(Record):
     """One file of a checkpoint, beside its manifest."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.records import Record
+from schemas.records import Record, canonical_json, sha256_hex
 from schemas.sample import Key, Supervision
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -116,10 +116,26 @@ class AnnotationPlan(Record):
     shards: tuple[ShardPlan, ...]
 
     def digest(self) -> str:
-        return self.model_copy(update={"shards": tuple(s.model_copy(update={"url": ""}) for s in self.shards)})._plain_digest()
+        return sha256_hex(self.without_urls())
 
-    def _plain_digest(self) -> str:
-        return Record.digest(self)
+    def without_urls(self) -> bytes:
+        """The plan's canonical bytes with empty URLs, as it is stored beside its commits."""
+        values = self.model_dump(mode="json")
+        for shard in values["shards"]:
+            shard["url"] = ""
+        return canonical_json(values)
+
+
+class Histogram(Record):
+    """How a quality figure is distributed over persons: one count a bin (engine/releases/figures.py), and the sum of the finite values."""
+
+    counts: tuple[Annotated[int, Field(ge=0)], ...]
+    sum: float
+
+    @property
+    def count(self) -> int:
+        """Persons that have the figure."""
+        return sum(self.counts)
 
 
 class ShardCommit(Record):
@@ -136,6 +152,8 @@ class ShardCommit(Record):
     skipped: Counts
     quarantined: Counts
     quarantine: tuple[QuarantineRow, ...]
+    figures: dict[str, Histogram]
+    """Quality figure -> its distribution over the shard's rows."""
 
     @model_validator(mode="after")
     def _conserve(self) -> ShardCommit:
@@ -145,8 +163,32 @@ class ShardCommit(Record):
         return self
 
 
+class FigureTotal(Histogram):
+    """A quality figure over a whole release. Bins: below the first edge, from one edge up to the next, from the last edge on."""
+
+    edges: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _count_bins(self) -> FigureTotal:
+        if len(self.counts) != len(self.edges) + 1:
+            raise ValueError(f"{len(self.edges)} edges make {len(self.edges) + 1} bins, found {len(self.counts)}")
+        return self
+
+
+class TableFile(Record):
+    """A Parquet table beside the manifest that names it."""
+
+    path: Annotated[str, Field(pattern=r"^[a-z]+\.parquet$")]
+    sha256: Sha256
+    size_bytes: int = Field(gt=0)
+    rows: int = Field(ge=0)
+
+
 class ReleaseManifest(Record):
-    """An immutable, versioned set of pseudo-GT shards. The digest is over what it holds, not over when or under which number."""
+    """An immutable, versioned set of pseudo-GT shards. The digest is over what it holds, not over when or under which number.
+
+    Small, however many shards there are: these are rows of the table `shards`.
+    """
 
     format_version: Literal[1] = 1
     name: str
@@ -159,11 +201,15 @@ class ReleaseManifest(Record):
     body: str
     """"open", or "smpl": a release made with the open body can never be taken for one made with SMPL."""
     settings: dict[str, float | int | str | bool]
-    shards: tuple[ShardCommit, ...]
+    shards: TableFile
+    """One row a shard: what its ShardCommit says, but for the quarantine rows."""
+    quarantine: TableFile
+    """One row for everything that could not be annotated."""
     planned: int
     annotated: int
     skipped: Counts
     quarantined: Counts
+    figures: dict[str, FigureTotal]
     created_at: str
 
     @classmethod
@@ -175,8 +221,6 @@ class ReleaseManifest(Record):
         total = self.annotated + sum(self.skipped.values()) + sum(self.quarantined.values())
         if self.planned != total:
             raise ValueError(f"release {self.name}: planned {self.planned} instances but accounts for {total}")
-        if self.planned != sum(s.planned for s in self.shards) or self.annotated != sum(s.annotated for s in self.shards):
-            raise ValueError(f"release {self.name}: totals differ from the sum over its shards")
         return self
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: `score` is another function, `keypoint_similarity` and `flip_disagreement` are new."""
 
 
 def _vector(n: int) -> pa.DataType:
@@ -41,10 +42,21 @@ PSEUDO_GT_SCHEMA = pa.schema(
             pa.float32(),
             "share of valid joints reprojected within 5 % of the square root of the box area; NaN without valid joints",
         ),
-        _field("valid_joints", pa.int16(), "2D ground-truth joints the two figures above rest on"),
+        _field(
+            "keypoint_similarity",
+            pa.float32(),
+            "mean over valid joints of 2^-(d / 0.1)^2, d their distances as above: 1 where met, 1/2 at 10 %; NaN without valid joints",
+        ),
+        _field("valid_joints", pa.int16(), "2D ground-truth joints the three figures above rest on"),
         _field("latent_norm", pa.float32(), "Euclidean norm of the latent; NaN without"),
+        _field(
+            "flip_disagreement",
+            pa.float32(),
+            "mean distance of the body's joints as predicted from the crop and from its mirror image, pelvis on pelvis; NaN without flip",
+            "m",
+        ),
         _field("truncation", pa.float32(), "share of the mesh's joints outside the image"),
-        _field("score", pa.float32(), "quality in [0, 1]: exp(-reprojection_error / 0.05) * visible_fraction; 0 without valid joints"),
+        _field("score", pa.float32(), "quality in [0, 1] from the figures above, as docs/FORMAT.md says; 0 without valid joints"),
     ],
     metadata={"format": "pseudogt", "format_version": str(FORMAT_VERSION)},
 )

@@ -9,7 +9,8 @@ from engine.ablation.study import Cell, StudyConfig, folder, release_name, relea
 from engine.errors import CheckpointMismatch, CommitConflict
 from engine.evaluation.results import Results
 from engine.evaluation.run import RESULTS_KEY, EvaluateConfig, NamedNetwork, ReleaseTruth, evaluate, read_results
-from engine.fanout.run import AnnotateConfig, annotate
+from engine.fanout.config import AnnotateConfig
+from engine.fanout.run import annotate
 from engine.releases.store import open_release
 from engine.shards.reader import open_shard_set
 from engine.storage import Store

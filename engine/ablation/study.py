@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from engine.config import Config, merge, validate
-from engine.fanout.pool import PoolConfig
+from engine.fanout.config import PoolConfig
 from engine.training.config import TrainAnnotatorConfig, TrainConfig, TrainEstimatorConfig
 
 Kind = Literal["start", "f", "g"]

@@ -1,14 +1,14 @@
 """What an annotator is: a thing that turns person crops into SMPL parameters in the crop's virtual camera.
 
 The fan-out knows annotators through this interface alone. `AnnotatorIdentity` is what a plan needs to know of one, and it is
-read without loading a network, so that a finished job submitted again costs no more than a few small reads.
+read without loading a network, so that a finished job submitted again costs no more than a few small reads; nothing here needs torch.
 
 Shape suffixes: N crops, H and W of a crop, 3 colour channels (RGB).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -18,6 +18,8 @@ from schemas.crops import CropSpec
 if TYPE_CHECKING:
     from engine.body.smpl import Body
 
+ROWS_VERSION = 2
+"""Raised whenever the same predictions would give other rows (`engine.annotators.rows`); part of every plan."""
 LATENT_SIZE = 32
 
 
@@ -43,17 +45,24 @@ class Prediction:
     """SMPL parameters of N crops, float32, in the camera frame of the crop's virtual camera (x right, y down, z forward).
 
     pose_N72: axis-angle, rad, root first. betas_N10. cam_transl_N3: added to the posed vertices, m.
-    latent_N32: pose-prior latent, NaN where the annotator has none.
+    latent_N32: pose-prior latent, NaN where the annotator has none. flip_disagreement_N: mean distance, m, between the body's joints
+    as predicted from the crop and from its mirror image, both moved to their pelvis; None where the mirror image was not looked at.
     """
 
     pose_N72: np.ndarray
     betas_N10: np.ndarray
     cam_transl_N3: np.ndarray
     latent_N32: np.ndarray
+    flip_disagreement_N: np.ndarray | None = None
+
+    def first(self, n: int) -> Prediction:
+        """The prediction of the first n crops: of a short batch that was padded."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return Prediction(*(None if value is None else value[:n] for value in values))
 
 
 class Annotator(Protocol):
-    """Predicts every person of a batch of crops. Same crops in the same order give the same bytes."""
+    """Predicts every person of a batch of crops. Same crops in the same order give the same bytes, in batches of one constant size."""
 
     @property
     def digest(self) -> str:
@@ -65,10 +74,20 @@ class Annotator(Protocol):
 
     @property
     def body(self) -> Body:
-        """The body its parameters belong to."""
+        """The body its parameters belong to, on the CPU, whatever the annotator computes on."""
 
     def predict(self, crops_NHW3: np.ndarray) -> Prediction:
-        """Parameters of uint8 RGB crops."""
+        """Parameters of uint8 RGB crops. Called with batches of one constant size: compiled networks and equal bytes need it."""
+
+
+def predict_padded(annotator: Annotator, crops_NHW3: np.ndarray, batch_size: int) -> Prediction:
+    """`predict` of at most `batch_size` crops as a batch of exactly that size, black crops filling it up."""
+    n = len(crops_NHW3)
+    if n == batch_size:
+        return annotator.predict(crops_NHW3)
+    padded = np.zeros((batch_size, *crops_NHW3.shape[1:]), crops_NHW3.dtype)
+    padded[:n] = crops_NHW3
+    return annotator.predict(padded).first(n)
 
 
 def no_latent(n: int) -> np.ndarray:

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from engine.annotators.base import AnnotatorIdentity, Prediction, no_latent
-from engine.body.cameras import virtual_camera
-from engine.body.smpl import Body, BodyConfig, load_body
+from engine.body.body_files import arrays_digest, open_arrays
+from engine.body.config import BodyConfig
 from engine.config import Config
 from engine.errors import ConfigError
 from engine.storage import split
 from schemas.crops import CropSpec
 from schemas.records import canonical_json, sha256_hex
 from schemas.skeletons import SMPL24
+
+if TYPE_CHECKING:
+    from engine.body.smpl import Body
 
 NAME = "mean_pose"
 _VERSION = 1
@@ -54,18 +56,28 @@ class MeanPoseAnnotator:
 
     @cached_property
     def body(self) -> Body:
+        from engine.body.smpl import load_body  # torch: whoever only wants the identity does not wait for it
+
         return load_body(self._body_config)
+
+    @cached_property
+    def _body_digest(self) -> str:
+        return arrays_digest(open_arrays()) if self._body_config.kind == "open" else self.body.digest
 
     @property
     def digest(self) -> str:
-        content = {"kind": NAME, "version": _VERSION, "crop_hw": list(self.crop.hw), "body": self.body.digest}
+        content = {"kind": NAME, "version": _VERSION, "crop_hw": list(self.crop.hw), "body": self._body_digest}
         return sha256_hex(canonical_json(content | {"pose": self.pose_72.tolist(), "betas": self.betas_10.tolist()}))
 
     def identity(self) -> AnnotatorIdentity:
-        return AnnotatorIdentity(NAME, self.digest, self.body.name, self.body.digest, prior_digest=None)
+        return AnnotatorIdentity(NAME, self.digest, self._body_config.kind, self._body_digest, prior_digest=None)
 
     @cached_property
     def _cam_transl_3(self) -> np.ndarray:
+        import torch  # as above
+
+        from engine.body.cameras import virtual_camera
+
         with torch.no_grad():
             out = self.body(torch.from_numpy(self.pose_72)[None], torch.from_numpy(self.betas_10)[None])
         vertices_V3 = out.vertices_BV3[0].double().numpy()

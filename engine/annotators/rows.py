@@ -1,35 +1,40 @@
-"""Predictions to pseudo-GT rows: the camera carried back to the stored image, and quality figures.
+"""Predictions to pseudo-GT rows: the camera carried back to the stored image, and quality figures with every row.
 
-The figures compare the predicted body's joints, projected, with the 2D ground truth of the same names. They are measured in
-units of the square root of the annotated box's area, so that small and large people compare.
+`batch_rows` is pure and whole batches at a time, so that it can run in a thread of its own while the network does the next
+batch; `assemble` makes the rows of a shard of its batches.
 
-Shape suffixes: N instances, J joints of `pose2pose33`.
+Shape suffixes: N persons of a batch, J joints of `pose2pose33`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
-from engine.annotators.base import Annotator, Prediction
+from engine.annotators.base import Annotator, Prediction, predict_padded
+from engine.annotators.quality import SKELETON, measure
 from engine.body.cameras import camera_to_image, project
+from engine.body.smpl import Body
 from engine.loading.persons import CropBatch
+from schemas.crops import CropSpec
 from schemas.manifests import QuarantineRow
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
-from schemas.sample import Instance, Sample
-from schemas.skeletons import shared_joints
 
-ROWS_VERSION = 1
-"""Raised whenever the same predictions would give other rows; part of every plan."""
-VISIBLE_THRESHOLD = 0.05
-"""A joint counts as met within this share of the square root of the box area."""
-SCORE_SCALE = 0.05
-_SKELETON = "pose2pose33"
 _MIN_DEPTH_M = 0.01
+_ORDER = [("key", "ascending"), ("annotation_id", "ascending")]
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """One batch's annotation: rows of PSEUDO_GT_SCHEMA in the batch's order, and whose output was impossible."""
+
+    rows: pa.RecordBatch
+    quarantine: tuple[QuarantineRow, ...]
 
 
 @dataclass(frozen=True)
@@ -40,121 +45,117 @@ class ShardRows:
     quarantine: tuple[QuarantineRow, ...]
 
 
-@dataclass(frozen=True)
-class Quality:
-    """Reprojection figures of one instance; the columns of the same names in PSEUDO_GT_SCHEMA."""
+def annotate_batches(batches: Iterable[CropBatch], annotator: Annotator, batch_size: int | None = None) -> ShardRows:
+    """Rows of every crop, and a quarantine row for every rejected crop, non-finite or impossible output, or repeated id.
 
-    reprojection_error: float
-    visible_fraction: float
-    valid_joints: int
-
-    @property
-    def score(self) -> float:
-        if not self.valid_joints:
-            return 0.0
-        return float(np.exp(-self.reprojection_error / SCORE_SCALE) * self.visible_fraction)
-
-
-def annotate_batches(batches: Iterable[CropBatch], annotator: Annotator) -> ShardRows:
-    """Rows of every crop, and a quarantine row for every rejected crop, non-finite or impossible output, or repeated id."""
-    rows: dict[tuple[str, str], dict] = {}
-    quarantine: list[QuarantineRow] = []
-    for batch in batches:
-        quarantine.extend(batch.rejected)
-        if not len(batch.instances):
-            continue
-        for row in _batch_rows(batch, annotator):
-            name = (row.key, row.annotation_id) if isinstance(row, QuarantineRow) else (row["key"], row["annotation_id"])
-            if isinstance(row, QuarantineRow):
-                quarantine.append(row)
-            elif name in rows:
-                message = "the image has two persons of this annotation id; the first one was kept"
-                quarantine.append(
-                    QuarantineRow(dataset=row["dataset"], key=name[0], annotation_id=name[1], reason="duplicate_id", message=message)
-                )
-            else:
-                rows[name] = row
-    quarantine.sort(key=lambda q: (q.key, q.annotation_id or "", q.reason))
-    return ShardRows(to_table([rows[name] for name in sorted(rows)]), tuple(quarantine))
-
-
-def _batch_rows(batch: CropBatch, annotator: Annotator) -> Iterable[dict | QuarantineRow]:
-    out = annotator.predict(batch.crops_NHW3)
-    focal_N2, princpt_N2 = camera_to_image(batch.boxes_N4, annotator.crop.hw)
-    device = next(annotator.body.buffers()).device
-    with torch.no_grad():
-        pose_N72, betas_N10 = (torch.from_numpy(x).to(device) for x in (out.pose_N72, out.betas_N10))
-        joints_NJ3 = annotator.body.joints(pose_N72, betas_N10, skeleton=_SKELETON)
-    joints_NJ3 = joints_NJ3.cpu().double().numpy() + out.cam_transl_N3[:, None].astype(np.float64)
-    for i, (sample, instance) in enumerate(zip(batch.samples, batch.instances, strict=True)):
-        if problem := _impossible(out, joints_NJ3, i):
-            reason, message = problem
-            yield QuarantineRow(
-                dataset=sample.dataset, key=sample.key, annotation_id=instance.annotation_id, reason=reason, message=message
-            )
-            continue
-        joints_J2 = project(joints_NJ3[i : i + 1], focal_N2[i].astype(np.float64), princpt_N2[i].astype(np.float64))[0]
-        quality = measure(joints_J2, instance)
-        yield {
-            "dataset": sample.dataset,
-            "key": sample.key,
-            "annotation_id": instance.annotation_id,
-            "bbox_xywh": instance.bbox_xywh,
-            "pose": out.pose_N72[i],
-            "betas": out.betas_N10[i],
-            "transl": out.cam_transl_N3[i],
-            "focal": focal_N2[i],
-            "princpt": princpt_N2[i],
-            "latent": out.latent_N32[i],
-            "reprojection_error": quality.reprojection_error,
-            "visible_fraction": quality.visible_fraction,
-            "valid_joints": quality.valid_joints,
-            "latent_norm": float(np.linalg.norm(out.latent_N32[i].astype(np.float64))),
-            "truncation": truncation(joints_J2, sample),
-            "score": quality.score,
-        }
-
-
-def _impossible(out: Prediction, joints_NJ3: np.ndarray, i: int) -> tuple[str, str] | None:
-    numbers = {"pose": out.pose_N72[i], "betas": out.betas_N10[i], "translation": out.cam_transl_N3[i]}
-    if not np.isnan(out.latent_N32[i]).all():
-        numbers["latent"] = out.latent_N32[i]
-    bad = [name for name, value in numbers.items() if not np.isfinite(value).all()]
-    if bad:
-        return "non_finite", f"the annotator's {', '.join(bad)} has NaN or infinite values"
-    if joints_NJ3[i, :, 2].min() < _MIN_DEPTH_M:
-        return "behind_camera", f"a joint lies {joints_NJ3[i, :, 2].min():.3f} m before the camera; at least {_MIN_DEPTH_M} m is possible"
-    return None
-
-
-def measure(joints_J2: np.ndarray, instance: Instance) -> Quality:
-    """Reprojection figures of one instance.
-
-    joints_J2: the predicted body's `pose2pose33` joints in the stored image, px. Joints are compared by name, where valid.
+    `batch_size`: fill batches up to it, as the fan-out does; None: predict them as they come.
     """
-    truth, predicted = (list(indices) for indices in shared_joints(instance.skeleton, _SKELETON))
-    valid = np.asarray(instance.joints_valid, bool)[truth]
-    if not valid.any():
-        return Quality(float("nan"), float("nan"), 0)
-    distances = np.linalg.norm(joints_J2[predicted] - np.asarray(instance.joints_img, np.float64)[truth], axis=1)[valid]
-    relative = distances / np.sqrt(instance.bbox_xywh[2] * instance.bbox_xywh[3])
-    return Quality(float(relative.mean()), float((relative <= VISIBLE_THRESHOLD).mean()), int(valid.sum()))
+    parts, rejected = [], []
+    for batch in batches:
+        rejected.extend(batch.rejected)
+        if len(batch):
+            out = predict_padded(annotator, batch.crops_NHW3, batch_size or len(batch))
+            parts.append(batch_rows(batch, out, annotator.body, annotator.crop))
+    return assemble(parts, rejected)
 
 
-def truncation(joints_J2: np.ndarray, sample: Sample) -> float:
-    """Share of joints (px) outside the stored image, whose pixels reach half a pixel beyond their centres."""
-    inside = (joints_J2 >= -0.5).all(1) & (joints_J2[:, 0] < sample.width - 0.5) & (joints_J2[:, 1] < sample.height - 0.5)
-    return float(1 - inside.mean())
+def batch_rows(batch: CropBatch, out: Prediction, body: Body, crop: CropSpec) -> BatchRows:
+    """Rows of the N persons of a batch; those whose output is not finite or not before the camera are quarantined.
+
+    `out` is the annotator's prediction for the batch's crops, `body` its body, on the CPU, and `crop` its crop. What the batch could
+    not crop (`batch.rejected`) is not looked at: hand it to `assemble`.
+    """
+    focal_N2, princpt_N2 = camera_to_image(batch.boxes_N4, crop.hw)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # what is impossible is quarantined below
+        joints_NJ3 = _joints(out, body)
+        problems = _impossible(out, joints_NJ3)
+        joints_NJ2 = project(joints_NJ3, focal_N2.astype(np.float64), princpt_N2.astype(np.float64))
+        figures = measure(joints_NJ2, batch.samples, batch.instances, out)
+    columns = {
+        "dataset": [sample.dataset for sample in batch.samples],
+        "key": [sample.key for sample in batch.samples],
+        "annotation_id": [instance.annotation_id for instance in batch.instances],
+        "bbox_xywh": np.array([instance.bbox_xywh for instance in batch.instances]),
+        "pose": out.pose_N72,
+        "betas": out.betas_N10,
+        "transl": out.cam_transl_N3,
+        "focal": focal_N2,
+        "princpt": princpt_N2,
+        "latent": out.latent_N32,
+        **figures,
+    }
+    rows = pa.RecordBatch.from_arrays(to_arrays(columns), schema=PSEUDO_GT_SCHEMA)
+    if problems:
+        rows = rows.take(pa.array([i for i in range(len(batch)) if i not in problems], pa.int64()))
+    return BatchRows(rows, tuple(_quarantined(columns, i, *problem) for i, problem in problems.items()))
 
 
-def to_table(rows: list[dict]) -> pa.Table:
-    """Rows as a table of exactly PSEUDO_GT_SCHEMA; zero rows make an empty table."""
-    columns = []
+def assemble(parts: Iterable[BatchRows], rejected: Iterable[QuarantineRow] = ()) -> ShardRows:
+    """The rows of a shard, sorted, and its quarantine; `parts` in the order of the batches, `rejected` in any.
+
+    Of two persons of one image with the same annotation id the first is kept, and the other quarantined: a repeated name would
+    make the pair (key, annotation_id) join with the wrong person.
+    """
+    parts = list(parts)
+    table = pa.Table.from_batches([part.rows for part in parts], schema=PSEUDO_GT_SCHEMA)
+    table = table.take(pc.sort_indices(table, sort_keys=_ORDER)).combine_chunks()  # a stable sort
+    repeated = np.zeros(len(table), bool)
+    if len(table) > 1:
+        same = [pc.equal(column.slice(1), column.slice(0, len(table) - 1)) for column in (table["key"], table["annotation_id"])]
+        repeated[1:] = pc.and_(*same).to_numpy()
+    quarantine = [row for part in parts for row in part.quarantine] + list(rejected)
+    if repeated.any():
+        names = {name: table[name].to_pylist() for name in ("dataset", "key", "annotation_id")}
+        message = "the image has two persons of this annotation id; the first one was kept"
+        quarantine += [_quarantined(names, int(i), "duplicate_id", message) for i in np.flatnonzero(repeated)]
+        table = table.filter(pa.array(~repeated)).combine_chunks()
+    quarantine.sort(key=lambda q: (q.key, q.annotation_id or "", q.reason, q.message))
+    return ShardRows(table, tuple(quarantine))
+
+
+def to_arrays(columns: Mapping[str, Sequence | np.ndarray]) -> list[pa.Array]:
+    """Columns as Arrow arrays of exactly PSEUDO_GT_SCHEMA's types, in its order; vectors are (N, size)."""
+    arrays = []
     for field in PSEUDO_GT_SCHEMA:
-        values = [row[field.name] for row in rows]
+        values = columns[field.name]
         if pa.types.is_fixed_size_list(field.type):
-            flat = np.asarray(values, np.float32).reshape(-1)
-            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(flat, field.type.value_type), type=field.type))
+            flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat, field.type.value_type), type=field.type))
+        elif pa.types.is_string(field.type):
+            arrays.append(pa.array(values, field.type))
         else:
-            columns.append(pa.array(values, field.type))
-    return pa.Table.from_arrays(columns, schema=PSEUDO_GT_SCHEMA)
+            arrays.append(pa.array(np.asarray(values, field.type.to_pandas_dtype()), field.type))
+    return arrays
+
+
+def _joints(out: Prediction, body: Body) -> np.ndarray:
+    """Joints (N,J,3) before the virtual camera, m, float64: a projection in float32 would be off by hundredths of a pixel."""
+    with torch.inference_mode():
+        joints_NJ3 = body.joints(torch.from_numpy(out.pose_N72), torch.from_numpy(out.betas_N10), skeleton=SKELETON)
+    return joints_NJ3.double().numpy() + out.cam_transl_N3[:, None].astype(np.float64)
+
+
+def _impossible(out: Prediction, joints_NJ3: np.ndarray) -> dict[int, tuple[str, str]]:
+    """Reason and message of every person whose output cannot be a row, by their place in the batch."""
+    has_latent_N = ~np.isnan(out.latent_N32).all(1)
+    bad = {
+        "pose": ~np.isfinite(out.pose_N72).all(1),
+        "betas": ~np.isfinite(out.betas_N10).all(1),
+        "translation": ~np.isfinite(out.cam_transl_N3).all(1),
+        "latent": has_latent_N & ~np.isfinite(out.latent_N32).all(1),
+    }
+    finite_N = ~np.any(list(bad.values()), axis=0)
+    bad["body"] = finite_N & ~np.isfinite(joints_NJ3).all((1, 2))
+    nearest_N = joints_NJ3[..., 2].min(1)
+    problems = {}
+    for i in np.flatnonzero(~finite_N | bad["body"] | (nearest_N < _MIN_DEPTH_M)).tolist():
+        if names := [name for name, values in bad.items() if values[i]]:
+            problems[i] = "non_finite", f"the annotator's {', '.join(names)} has NaN or infinite values"
+        else:
+            problems[i] = "behind_camera", f"a joint lies {nearest_N[i]:.3f} m before the camera; at least {_MIN_DEPTH_M} m is possible"
+    return problems
+
+
+def _quarantined(columns: Mapping[str, Sequence[str]], i: int, reason: str, message: str) -> QuarantineRow:
+    names = {name: columns[name][i] for name in ("dataset", "key", "annotation_id")}
+    return QuarantineRow(**names, reason=reason, message=message)

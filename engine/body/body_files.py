@@ -7,8 +7,10 @@ is taken, and any other name in the pickle is an error. V vertices, F faces.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +19,7 @@ import numpy as np
 from engine.errors import ConfigError, UnsafeInput
 from schemas.skeletons import SMPL_PARENTS
 
+OPEN_BODY = Path(__file__).parent / "assets" / "open_body.npz"
 MAX_BYTES = 2_000_000_000
 
 
@@ -33,6 +36,23 @@ class BodyArrays:
     kintree_table: np.ndarray
     regressors: dict[str, np.ndarray] = field(default_factory=dict)
     """Dense (J, V) by skeleton, for files that bring their own."""
+
+
+@lru_cache(maxsize=1)
+def open_arrays() -> BodyArrays:
+    """The open body's arrays. Do not write to them."""
+    return read_body_file(OPEN_BODY)
+
+
+def arrays_digest(arrays: BodyArrays) -> str:
+    """sha256 of a body's arrays and of its training joints; what a manifest names a body by."""
+    sha = hashlib.sha256()
+    parts = {key: value for key, value in vars(arrays).items() if key != "regressors"}
+    parts |= {f"regressor_{k}": v for k, v in arrays.regressors.items() if k == "pose2pose33"}
+    for key in sorted(parts):
+        sha.update(f"{key} {parts[key].shape} {parts[key].dtype}\n".encode())
+        sha.update(np.ascontiguousarray(parts[key]).tobytes())
+    return sha.hexdigest()
 
 
 def read_body_file(path: Path) -> BodyArrays:
@@ -58,8 +78,15 @@ def _validated(content: dict[str, Any], path: Path) -> BodyArrays:
         raise ConfigError(f"{path}: missing {', '.join(missing)}; expected a file in SMPL's schema, found keys {sorted(map(str, content))}")
     arrays = {key: _as_array(content[key], f"{path}: {key}") for key in wanted}
     v = len(arrays["v_template"])
-    shapes = {"v_template": (v, 3), "shapedirs": (v, 3, None), "posedirs": (v, 3, 207), "J_regressor": (24, v), "weights": (v, 24),
-              "f": (None, 3), "kintree_table": (2, 24)}
+    shapes = {
+        "v_template": (v, 3),
+        "shapedirs": (v, 3, None),
+        "posedirs": (v, 3, 207),
+        "J_regressor": (24, v),
+        "weights": (v, 24),
+        "f": (None, 3),
+        "kintree_table": (2, 24),
+    }
     for key, shape in shapes.items():
         found = arrays[key].shape
         if len(found) != len(shape) or any(want is not None and want != have for want, have in zip(shape, found, strict=True)):
@@ -75,8 +102,11 @@ def _validated(content: dict[str, Any], path: Path) -> BodyArrays:
             raise ConfigError(f"{path}: rows of {key} must sum to 1")
     floats = {key: np.ascontiguousarray(arrays[key], np.float32) for key in ("v_template", "posedirs", "J_regressor", "weights")}
     return BodyArrays(
-        **floats, shapedirs=np.ascontiguousarray(arrays["shapedirs"][:, :, :10], np.float32), f=arrays["f"].astype(np.int64),
-        kintree_table=np.array([SMPL_PARENTS, range(24)], np.int64), regressors=_own_regressors(content, v),
+        **floats,
+        shapedirs=np.ascontiguousarray(arrays["shapedirs"][:, :, :10], np.float32),
+        f=arrays["f"].astype(np.int64),
+        kintree_table=np.array([SMPL_PARENTS, range(24)], np.int64),
+        regressors=_own_regressors(content, v),
     )
 
 
@@ -131,8 +161,12 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("copy_reg", "_reconstructor"): _reconstruct_inert, ("copyreg", "_reconstructor"): _reconstruct_inert,
-    ("__builtin__", "object"): object, ("builtins", "object"): object, ("__builtin__", "set"): set, ("builtins", "set"): set,
+    ("copy_reg", "_reconstructor"): _reconstruct_inert,
+    ("copyreg", "_reconstructor"): _reconstruct_inert,
+    ("__builtin__", "object"): object,
+    ("builtins", "object"): object,
+    ("__builtin__", "set"): set,
+    ("builtins", "set"): set,
     ("_codecs", "encode"): _encode_latin1,
 }
 for _module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric"):

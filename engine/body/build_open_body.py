@@ -55,9 +55,20 @@ MERGE: tuple[tuple[str, dict[str, float]], ...] = (
     (r".*", {"Head": 1.0}),
 )
 CENTRES = {
-    "Pelvis": ("spine05", "spine04"), "Torso": ("spine04", "spine03"), "Spine": ("spine02",), "Chest": ("spine01",), "Neck": ("neck01",),
-    "Head": ("neck03", "head"), "Collar": ("clavicle",), "Shoulder": ("upperarm01",), "Elbow": ("lowerarm01",), "Wrist": ("wrist",),
-    "Hand": ("finger2-1", "finger3-1", "finger4-1", "finger5-1"), "Hip": ("upperleg01",), "Knee": ("lowerleg01",), "Ankle": ("foot",),
+    "Pelvis": ("spine05", "spine04"),
+    "Torso": ("spine04", "spine03"),
+    "Spine": ("spine02",),
+    "Chest": ("spine01",),
+    "Neck": ("neck01",),
+    "Head": ("neck03", "head"),
+    "Collar": ("clavicle",),
+    "Shoulder": ("upperarm01",),
+    "Elbow": ("lowerarm01",),
+    "Wrist": ("wrist",),
+    "Hand": ("finger2-1", "finger3-1", "finger4-1", "finger5-1"),
+    "Hip": ("upperleg01",),
+    "Knee": ("lowerleg01",),
+    "Ankle": ("foot",),
     "Foot": ("toe1-1", "toe2-1", "toe3-1", "toe4-1", "toe5-1"),
 }
 
@@ -168,9 +179,7 @@ def mirrored_regressors(
     return np.stack([rows[name] for name in names])
 
 
-def random_poses(
-    vertices_V3: np.ndarray, joints_243: np.ndarray, weights_V24: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def random_poses(vertices_V3: np.ndarray, joints_243: np.ndarray, weights_V24: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """One body in `count` random poses: vertices (P, V, 3) and joints (P, 24, 3).
 
     Joint regressors are fitted to these too, since training applies them to the posed mesh; shapes at rest alone would let a
@@ -193,9 +202,17 @@ def extreme_vertices(template_V3: np.ndarray, mirror_V: np.ndarray) -> dict[str,
 
 # --- Putting it together -------------------------------------------------------------------------------------------------
 
-KEYPOINTS = {"Nose": "nose", "L_Eye": "left_eye", "R_Eye": "right_eye", "L_Ear": "left_ear", "R_Ear": "right_ear",
-             "L_Big_toe": "left_big_toe", "R_Big_toe": "right_big_toe", "L_Small_toe": "left_small_toe",
-             "R_Small_toe": "right_small_toe"}
+KEYPOINTS = {
+    "Nose": "nose",
+    "L_Eye": "left_eye",
+    "R_Eye": "right_eye",
+    "L_Ear": "left_ear",
+    "R_Ear": "right_ear",
+    "L_Big_toe": "left_big_toe",
+    "R_Big_toe": "right_big_toe",
+    "L_Small_toe": "left_small_toe",
+    "R_Small_toe": "right_small_toe",
+}
 KNUCKLES = {"Index_1": "finger2-1", "Middle_1": "finger3-1", "Ring_1": "finger4-1", "Pinky_1": "finger5-1"}
 DETAIL = ((r"head|neck03|jaw", 2.5), (r"wrist|metacarpal.", 4.0), (r"finger.*", 4.0), (r"foot|toe.*", 1.5))
 
@@ -280,14 +297,21 @@ def build(src: Source, keep: int) -> dict[str, np.ndarray]:
         print(f"{joint:12s} from {used_by} vertices, error over shapes at rest {error_mm:.1f} mm, over poses {posed_mm:.1f} mm")
 
     arrays: dict[str, np.ndarray] = {
-        "v_template": template_V3.astype(np.float32), "shapedirs": shapedirs.astype(np.float16), "f": faces_F3.astype(np.uint16),
-        "weights": weights_V24.astype(np.float32), "J_regressor": joints_24V.astype(np.float32),
-        "kintree_table": np.array([SMPL_PARENTS, range(24)], np.int32), "posedirs": np.zeros((len(kept_V), 3, 207), np.float16),
+        "v_template": template_V3.astype(np.float32),
+        "shapedirs": shapedirs.astype(np.float16),
+        "f": faces_F3.astype(np.uint16),
+        "weights": weights_V24.astype(np.float32),
+        "J_regressor": joints_24V.astype(np.float32),
+        "kintree_table": np.array([SMPL_PARENTS, range(24)], np.int32),
+        "posedirs": np.zeros((len(kept_V), 3, 207), np.float16),
     }
     for name, matrix in regressors.items():
         row, column = np.nonzero(matrix)
-        arrays |= {f"regressor_{name}_row": row.astype(np.uint8), f"regressor_{name}_column": column.astype(np.uint16),
-                   f"regressor_{name}_value": matrix[row, column].astype(np.float32)}
+        arrays |= {
+            f"regressor_{name}_row": row.astype(np.uint8),
+            f"regressor_{name}_column": column.astype(np.uint16),
+            f"regressor_{name}_value": matrix[row, column].astype(np.float32),
+        }
     return arrays
 
 

@@ -17,10 +17,25 @@ from schemas.skeletons import COCO17, H36M17, POSE2POSE33, SMPL24
 SMPL_VERTICES = 6890
 
 _SURFACE_VERTICES = {
-    "L_Index_1": 2274, "L_Middle_1": 2270, "L_Ring_1": 2293, "L_Pinky_1": 2173,
-    "R_Index_1": 5595, "R_Middle_1": 5675, "R_Ring_1": 5636, "R_Pinky_1": 5655,
-    "Nose": 331, "L_Eye": 2802, "R_Eye": 6262, "L_Ear": 3489, "R_Ear": 3990,
-    "L_Big_toe": 3292, "L_Small_toe": 3313, "L_Heel": 3468, "R_Big_toe": 6691, "R_Small_toe": 6713, "R_Heel": 6858,
+    "L_Index_1": 2274,
+    "L_Middle_1": 2270,
+    "L_Ring_1": 2293,
+    "L_Pinky_1": 2173,
+    "R_Index_1": 5595,
+    "R_Middle_1": 5675,
+    "R_Ring_1": 5636,
+    "R_Pinky_1": 5655,
+    "Nose": 331,
+    "L_Eye": 2802,
+    "R_Eye": 6262,
+    "L_Ear": 3489,
+    "R_Ear": 3990,
+    "L_Big_toe": 3292,
+    "L_Small_toe": 3313,
+    "L_Heel": 3468,
+    "R_Big_toe": 6691,
+    "R_Small_toe": 6713,
+    "R_Heel": 6858,
 }
 """SMPL vertex of each of Pose2Pose's joints that SMPL has no joint for (Pose2Pose's choice, not smplx's)."""
 

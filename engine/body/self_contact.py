@@ -18,13 +18,23 @@ TOLERANCE_M = 0.035
 """Overlap that flesh and the capsules' roughness account for."""
 
 _SIDED_REST = {
-    "Hip": (0.09, -0.02, 0.0), "Knee": (0.11, -0.43, 0.0), "Ankle": (0.12, -0.84, -0.02), "Foot": (0.13, -0.89, 0.11),
-    "Collar": (0.04, 0.44, 0.0), "Shoulder": (0.17, 0.47, -0.01), "Elbow": (0.44, 0.47, -0.01),
-    "Wrist": (0.68, 0.47, -0.01), "Hand": (0.78, 0.46, 0.0),
+    "Hip": (0.09, -0.02, 0.0),
+    "Knee": (0.11, -0.43, 0.0),
+    "Ankle": (0.12, -0.84, -0.02),
+    "Foot": (0.13, -0.89, 0.11),
+    "Collar": (0.04, 0.44, 0.0),
+    "Shoulder": (0.17, 0.47, -0.01),
+    "Elbow": (0.44, 0.47, -0.01),
+    "Wrist": (0.68, 0.47, -0.01),
+    "Hand": (0.78, 0.46, 0.0),
 }
 _REST: dict[str, tuple[float, float, float]] = {
-    "Pelvis": (0, 0, 0), "Torso": (0, 0.08, -0.01), "Spine": (0, 0.2, -0.01), "Chest": (0, 0.28, 0.0),
-    "Neck": (0, 0.52, 0.0), "Head": (0, 0.61, 0.03),
+    "Pelvis": (0, 0, 0),
+    "Torso": (0, 0.08, -0.01),
+    "Spine": (0, 0.2, -0.01),
+    "Chest": (0, 0.28, 0.0),
+    "Neck": (0, 0.52, 0.0),
+    "Head": (0, 0.61, 0.03),
     **{f"L_{joint}": xyz for joint, xyz in _SIDED_REST.items()},
     **{f"R_{joint}": (-x, y, z) for joint, (x, y, z) in _SIDED_REST.items()},
 }

@@ -9,39 +9,24 @@ Metres; y up at rest, T-pose facing +z, the body's left is +x. B batch, V vertic
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from engine.body.body_files import BodyArrays, read_body_file
+from engine.body.body_files import BodyArrays, arrays_digest, open_arrays, read_body_file
+from engine.body.config import BodyConfig
 from engine.body.lbs import SkinnedRegressor, bone_transforms, pose_feature, skin
 from engine.body.regressors import smpl_regressors
 from engine.body.rotations import axis_angle_to_matrix
-from engine.config import Config
 from engine.errors import ConfigError, LicensedFileMissing
 from schemas.skeletons import SMPL_PARENTS
 
-OPEN_BODY = Path(__file__).parent / "assets" / "open_body.npz"
 GENDERS = ("neutral", "male", "female")
-
-
-class BodyConfig(Config):
-    """Which body model to use."""
-
-    kind: Literal["open", "smpl"] = Field("open", description="open: the bundled free body; smpl: SMPL from the user's licensed files")
-    smpl_dir: str | None = Field(
-        None, description="smplx's model folder, holding smpl/SMPL_NEUTRAL.pkl (or .npz); MALE and FEMALE beside it where data has genders"
-    )
-    h36m_regressor: str | None = Field(
-        None, description="path of J_regressor_h36m_correct.npy (17, 6890); needed with kind=smpl for evaluation"
-    )
 
 
 class BodyOutput(NamedTuple):
@@ -63,7 +48,7 @@ class Body(nn.Module):
         self.config = config
         self.name = config.kind
         self.gender = gender
-        self.digest = _digest(arrays)
+        self.digest = arrays_digest(arrays)
         self.faces = arrays.f
         self.parents = SMPL_PARENTS
         self.num_vertices = len(arrays.v_template)
@@ -74,7 +59,10 @@ class Body(nn.Module):
         posedirs = torch.from_numpy(arrays.posedirs).permute(2, 0, 1).contiguous()
         j_regressor = torch.from_numpy(arrays.J_regressor).double()
         buffers = {
-            "v_template": template, "shapedirs": shapedirs, "weights": weights, "posedirs": posedirs.flatten(1),
+            "v_template": template,
+            "shapedirs": shapedirs,
+            "weights": weights,
+            "posedirs": posedirs.flatten(1),
             "rest_joints": (j_regressor @ template.double()).float(),
             "rest_joints_shape": torch.einsum("jv,vcs->jcs", j_regressor, shapedirs.double()).float(),
         }
@@ -149,12 +137,7 @@ class Body(nn.Module):
 
 def load_body(config: BodyConfig) -> Body:
     """The body of a config, in float32 on the CPU. LicensedFileMissing if SMPL is asked for and not there."""
-    return Body(config, "neutral", _open_arrays() if config.kind == "open" else _smpl_arrays(config, "neutral"))
-
-
-@lru_cache(maxsize=1)
-def _open_arrays() -> BodyArrays:
-    return read_body_file(OPEN_BODY)
+    return Body(config, "neutral", open_arrays() if config.kind == "open" else _smpl_arrays(config, "neutral"))
 
 
 @lru_cache(maxsize=3)
@@ -204,13 +187,3 @@ def _rotmats(pose: Tensor) -> Tensor:
 def _full_precision(tensor: Tensor) -> torch.autocast:
     """Mixed precision off: bfloat16 would move vertices by centimetres."""
     return torch.autocast(tensor.device.type, enabled=False)
-
-
-def _digest(arrays: BodyArrays) -> str:
-    sha = hashlib.sha256()
-    parts = {key: value for key, value in vars(arrays).items() if key != "regressors"}
-    parts |= {f"regressor_{k}": v for k, v in arrays.regressors.items() if k == "pose2pose33"}
-    for key in sorted(parts):
-        sha.update(f"{key} {parts[key].shape} {parts[key].dtype}\n".encode())
-        sha.update(np.ascontiguousarray(parts[key]).tobytes())
-    return sha.hexdigest()

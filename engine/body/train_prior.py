@@ -168,6 +168,10 @@ def _rest_joints() -> Tensor:
 def _settings(config: PriorTrainingConfig) -> dict[str, object]:
     """The settings VPoser's own .ini has, where they mean the same here."""
     return {
-        "batch_size": config.batch_size, "base_lr": config.learning_rate, "kl_coef": config.kl_weight, "seed": config.seed,
-        "expr_code": config.name, "num_iterations": config.steps,
+        "batch_size": config.batch_size,
+        "base_lr": config.learning_rate,
+        "kl_coef": config.kl_weight,
+        "seed": config.seed,
+        "expr_code": config.name,
+        "num_iterations": config.steps,
     }

@@ -90,7 +90,10 @@ def vposer_files(vposer: VPoser, settings: dict[str, object], epoch: int, name: 
     buffer = io.BytesIO()
     torch.save(state, buffer)
     architecture = {
-        "num_neurons": vposer.bodyprior_dec_fc1.out_features, "latentD": vposer.latentD, "data_shape": DATA_SHAPE, "use_cont_repr": True,
+        "num_neurons": vposer.bodyprior_dec_fc1.out_features,
+        "latentD": vposer.latentD,
+        "data_shape": DATA_SHAPE,
+        "use_cont_repr": True,
     }
     ini = "[All]\n" + "".join(f"{key} : {value}\n" for key, value in sorted({**settings, **architecture}.items()))
     return {f"snapshots/TR00_E{epoch:03d}.pt": buffer.getvalue(), f"TR00_{name}.ini": ini.encode()}

@@ -43,7 +43,10 @@ class Discarded:
 
 
 _CALLBACKS = (
-    "model_checkpoint.ModelCheckpoint", "early_stopping.EarlyStopping", "lr_logger.LearningRateLogger", "lr_monitor.LearningRateMonitor",
+    "model_checkpoint.ModelCheckpoint",
+    "early_stopping.EarlyStopping",
+    "lr_logger.LearningRateLogger",
+    "lr_monitor.LearningRateMonitor",
 )
 _MAPPINGS = (
     "dotmap.DotMap",
@@ -70,19 +73,23 @@ class VPoserV2(nn.Module):
         super().__init__()
         self.latentD = latent_dim
         numbers = 3 * len(BODY_JOINTS)
-        self.encoder_net = nn.ModuleDict({
-            "1": nn.BatchNorm1d(numbers),
-            "2": nn.Linear(numbers, num_neurons),
-            "4": nn.BatchNorm1d(num_neurons),
-            "6": nn.Linear(num_neurons, num_neurons),
-            "7": nn.Linear(num_neurons, num_neurons),
-            "8": nn.ModuleDict({"mu": nn.Linear(num_neurons, latent_dim), "logvar": nn.Linear(num_neurons, latent_dim)}),
-        })
-        self.decoder_net = nn.ModuleDict({
-            "0": nn.Linear(latent_dim, num_neurons),
-            "3": nn.Linear(num_neurons, num_neurons),
-            "5": nn.Linear(num_neurons, 6 * len(BODY_JOINTS)),
-        })
+        self.encoder_net = nn.ModuleDict(
+            {
+                "1": nn.BatchNorm1d(numbers),
+                "2": nn.Linear(numbers, num_neurons),
+                "4": nn.BatchNorm1d(num_neurons),
+                "6": nn.Linear(num_neurons, num_neurons),
+                "7": nn.Linear(num_neurons, num_neurons),
+                "8": nn.ModuleDict({"mu": nn.Linear(num_neurons, latent_dim), "logvar": nn.Linear(num_neurons, latent_dim)}),
+            }
+        )
+        self.decoder_net = nn.ModuleDict(
+            {
+                "0": nn.Linear(latent_dim, num_neurons),
+                "3": nn.Linear(num_neurons, num_neurons),
+                "5": nn.Linear(num_neurons, 6 * len(BODY_JOINTS)),
+            }
+        )
 
     def decode(self, latent_BZ: Tensor) -> Tensor:
         """Rotation matrices (B, 21, 3, 3) of the body joints, relative to their parents."""

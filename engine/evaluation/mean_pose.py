@@ -72,8 +72,11 @@ def evaluate_mean_person(mean: MeanPerson, shards: ShardSet, body: Body) -> Base
         raise EngineError(f"shard set {shards.url}: expected persons with SMPL truth, found none")
     pose, skeleton = (PersonErrors.joined(parts).summary() for parts in (of_pose, of_skeleton))
     return BaselineResult(
-        mean_pose=pose, mean_skeleton=skeleton, averaged_persons=mean.persons,
-        pose=tuple(float(x) for x in mean.pose_72), betas=tuple(float(x) for x in mean.betas_10),
+        mean_pose=pose,
+        mean_skeleton=skeleton,
+        averaged_persons=mean.persons,
+        pose=tuple(float(x) for x in mean.pose_72),
+        betas=tuple(float(x) for x in mean.betas_10),
     )
 
 

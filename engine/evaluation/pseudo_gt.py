@@ -38,8 +38,12 @@ def evaluate_release(release: Release, truth: pa.Table, body: Body) -> PseudoGtR
     errors = PersonErrors.joined([_score(mine, true, slice(i, i + _BATCH), body) for i in range(0, len(joined), _BATCH)])
     score = rows["score"].to_numpy()[joined]
     return PseudoGtResult(
-        release=manifest.name, version=manifest.version, errors=errors.summary(), joined=len(joined),
-        missing=len(places) - len(set(found[joined].tolist())), unknown=len(rows) - len(joined),
+        release=manifest.name,
+        version=manifest.version,
+        errors=errors.summary(),
+        joined=len(joined),
+        missing=len(places) - len(set(found[joined].tolist())),
+        unknown=len(rows) - len(joined),
         score_rank_correlation=_rank_correlation(score, errors.column("pa_mpjpe")),
     )
 

@@ -144,9 +144,14 @@ def _network_result(name: str, annotator: NetworkAnnotator, evaluation: Evaluati
     store.create(key, data)
     sequences = np.array(evaluation.sequences)
     return NetworkResult(
-        name=name, network_digest=annotator.digest, lineage=dict(annotator.lineage), errors=evaluation.errors.summary(),
+        name=name,
+        network_digest=annotator.digest,
+        lineage=dict(annotator.lineage),
+        errors=evaluation.errors.summary(),
         sequences={s: evaluation.errors.summary(sequences == s) for s in sorted(set(evaluation.sequences))},
-        left_out=evaluation.left_out, predictions_path=key, predictions_sha256=sha256_hex(data),
+        left_out=evaluation.left_out,
+        predictions_path=key,
+        predictions_sha256=sha256_hex(data),
     )
 
 

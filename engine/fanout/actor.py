@@ -1,135 +1,126 @@
-"""The worker: fetch one image shard, annotate it, commit its rows. Ray Data runs many of these.
+"""The worker: fetch an image shard, annotate it, commit its rows. Ray Data runs many of these.
 
-A worker is called by two threads at a time: while one shard is in the network (under the lock), the next one is fetched and the
-previous one is written. Nothing is kept between shards, so a shard done again elsewhere gives the same bytes.
+A worker has several shards in hand at a time, one call of Ray's each, and its stages overlap (`shard_stages.py`): while one batch is in
+the network, the next is decoded, the one before becomes rows, and other shards are fetched and committed. Nothing is kept between
+shards, so a shard done again elsewhere gives the same bytes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import threading
+import socket
+import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 
-from engine.annotators.base import Annotator
-from engine.annotators.rows import ShardRows, annotate_batches
 from engine.errors import CheckpointMismatch, EngineError, ShardCorrupt
 from engine.fanout.attempts import AttemptLedger
-from engine.loading.decode import Decoder
-from engine.loading.persons import person_batches
-from engine.releases.commit import commit_shard, load_commit, make_commit
-from engine.releases.tables import SHARD_REASONS, encode
-from engine.shards.reader import open_shard_set, read_samples
+from engine.fanout.isolation import find_killers
+from engine.fanout.shard_stages import BatchMemory, CropStages, NetworkStages, ShardWork
+from engine.fanout.stages import Pipeline, Ticket
+from engine.fanout.work import ShardResult, Usage, WorkerSpec
+from engine.releases.commit import load_commit
+from engine.releases.tables import CORRUPT, DIED, FAILED
 from engine.storage import Store
-from schemas.manifests import AnnotationPlan, ShardCommit, ShardPlan
-from schemas.sample import Sample
+from schemas.manifests import QuarantineRow, ShardCommit, ShardPlan
 
-CORRUPT, DIED, FAILED = SHARD_REASONS
+HUNG = 71
+"""Exit code of a worker that was stuck with one image or batch."""
 _RETRY_PAUSE_S = 1.0
-_LOST_DEVICE = 70
 
 
-@dataclass(frozen=True)
-class WorkerSpec:
-    """What a worker needs to start; small and picklable."""
+class Worker:
+    """What all workers share: attempts that are noted, failures that are results, stages that overlap.
 
-    plan: AnnotationPlan
-    shard_set_url: str
-    out_url: str
-    make_annotator: Callable[[], Annotator]
-    submission: str
-    max_attempts: int
+    A subclass sets `pipeline` and says what a shard's result is made of.
+    """
 
-
-@dataclass(frozen=True)
-class ShardResult:
-    """What a worker reports of one shard. `failure` is empty, or one of CORRUPT, DIED, FAILED."""
-
-    index: int
-    failure: str = ""
-    message: str = ""
-    annotated: int = 0
-    quarantined: dict[str, int] = field(default_factory=dict)
-    compute_s: float = 0.0
-    raced: bool = False
-
-
-class ShardWorker:
-    """A Ray Data callable: a shard's `index` in, a ShardResult as JSON in `result` out."""
+    stage_name = "annotate"
+    pipeline: Pipeline
 
     def __init__(self, spec: WorkerSpec) -> None:
         """Raises CheckpointMismatch when the annotator found here is not the one that was planned."""
-        settings = spec.plan.settings
-        torch.set_num_threads(settings["threads"])
+        torch.set_num_threads(int(spec.settings["threads"]))
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         self.spec = spec
-        self.digest = spec.plan.digest()
         self.store = Store(spec.out_url)
-        self.shard_set = open_shard_set(spec.shard_set_url)
-        if self.shard_set.digest != spec.plan.shard_set_digest:
-            raise ShardCorrupt(f"{spec.shard_set_url}: its manifest changed since the job was planned; submit the job again")
         self.annotator = spec.make_annotator()
-        if self.annotator.digest != spec.plan.annotator_digest:
+        if self.annotator.digest != spec.annotator_digest:
             raise CheckpointMismatch(
-                f"annotator: planned with {spec.plan.annotator_digest}, a worker loaded {self.annotator.digest}; submit the job again"
+                f"annotator: planned with {spec.annotator_digest}, a worker loaded {self.annotator.digest}; submit the job again"
             )
-        self.decoder = Decoder(threads=settings["threads"], device=settings["decode_device"])
-        self.ledger = AttemptLedger(self.store, self.digest, spec.submission, spec.max_attempts)
-        self.lock = threading.Lock()
+        self.ledger = AttemptLedger(self.store, spec.plan_digest, f"{spec.submission}-{self.stage_name}", spec.max_attempts)
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def attempted(self, shard: ShardPlan, known: tuple[QuarantineRow, ...] = (), **given: Any) -> Any:
+        """What the last stage makes of a shard, or the ShardResult of a failure. Never raises for what is wrong with a shard."""
+        message = ""
+        for number in range(self.spec.max_attempts):
+            try:
+                attempt = self.ledger.begin(shard.index)
+                if attempt is None:
+                    return self.failed(shard, DIED, f"{shard.url}: workers died of this shard again and again; look into their logs")
+                try:
+                    if attempt.careful:
+                        known = find_killers(self.spec, shard, known)
+                    return self.pipeline.submit(ShardWork(shard, known, **given)).result()
+                finally:
+                    self.ledger.end(attempt)
+            except ShardCorrupt as error:
+                return self.failed(shard, CORRUPT, str(error))
+            except EngineError as error:
+                return self.failed(shard, FAILED, f"{type(error).__name__}: {error}")
+            except Exception as error:
+                message = "".join(traceback.format_exception(error, limit=-3)).strip()
+                time.sleep(_RETRY_PAUSE_S * 2**number)
+        return self.failed(shard, FAILED, f"{shard.url}: failed {self.spec.max_attempts} times; the last one: {message}")
+
+    def failed(self, shard: ShardPlan, failure: str, message: str) -> ShardResult:
+        return ShardResult(shard.index, failure, message, usage=self.usage())
+
+    def committed(self, shard: ShardPlan) -> ShardResult | None:
+        """The result of a shard that somebody has committed already."""
+        commit = load_commit(self.store, self.spec.plan_digest, shard.index)
+        return None if commit is None else self.result(commit)
+
+    def result(self, commit: ShardCommit, computed: int = 0, raced: bool = False, others: Usage | None = None) -> ShardResult:
+        counts = {"annotated": commit.annotated, "quarantined": commit.quarantined, "computed": computed}
+        return ShardResult(commit.index, raced=raced, usage=(others or {}) | self.usage(), **counts)
+
+    def usage(self) -> Usage:
+        """How busy the stages of this worker were since this was asked last."""
+        return {self.name: {name: (round(u.busy_share, 3), round(u.queue_share, 3)) for name, u in self.pipeline.usage().items()}}
+
+
+class ShardWorker(Worker):
+    """A Ray Data callable: a ShardPlan in `shard`, a ShardResult out in `result`, both as JSON. Called by several threads at a time."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        super().__init__(spec)
+        memory = BatchMemory(int(spec.settings["batch_size"]), self.annotator.crop)
+        stages = CropStages(spec, self.annotator.crop, memory).stages()
+        stages += NetworkStages(spec, self.annotator, self.store, memory).stages()
+        self.pipeline = Pipeline(stages, spec.hang_s, give_up)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        return {"result": [json.dumps(asdict(self.run(self.spec.plan.shards[int(i)]))) for i in batch["index"]]}
+        return {"result": [json.dumps(asdict(self.run(ShardPlan.from_bytes(shard)))) for shard in batch["shard"]]}
 
     def run(self, shard: ShardPlan) -> ShardResult:
-        """Annotate and commit one shard, unless that is done already. A failure is a result, never an exception."""
-        message = ""
-        for attempt in range(self.spec.max_attempts):
-            try:
-                return self._run_once(shard)
-            except ShardCorrupt as error:
-                return ShardResult(shard.index, CORRUPT, str(error))
-            except EngineError as error:
-                return ShardResult(shard.index, FAILED, f"{type(error).__name__}: {error}")
-            except Exception:
-                message = traceback.format_exc(limit=-3).strip()
-                time.sleep(_RETRY_PAUSE_S * 2**attempt)
-        return ShardResult(shard.index, FAILED, f"{shard.url}: failed {self.spec.max_attempts} times; the last one: {message}")
-
-    def _run_once(self, shard: ShardPlan) -> ShardResult:
-        done = load_commit(self.store, self.digest, shard.index)
-        if done is not None:
-            return _result(done)
-        samples = read_samples(self.shard_set.fetch(self.shard_set.manifest.shards[shard.index]), shard)
-        with self.lock:
-            record = self.ledger.begin(shard.index)
-            if record is None:
-                message = f"{shard.url}: {self.spec.max_attempts} workers died while annotating this shard; look into their logs"
-                return ShardResult(shard.index, DIED, message)
-            start = time.perf_counter()
-            try:
-                rows = self._annotate(samples)
-            finally:
-                self.ledger.end(record)
-            compute_s = time.perf_counter() - start
-        parquet = encode(rows.table)
-        outcome = commit_shard(self.store, make_commit(self.digest, shard, parquet, rows.table.num_rows, rows.quarantine), parquet)
-        return _result(outcome.commit, compute_s, outcome.raced)
-
-    def _annotate(self, samples: list[tuple[Sample, bytes]]) -> ShardRows:
-        batches = person_batches(samples, self.decoder, self.annotator.crop, self.spec.plan.settings["batch_size"])
-        try:
-            return annotate_batches(batches, self.annotator)
-        except torch.AcceleratorError:  # the device context is lost for this process: let Ray start another one
-            traceback.print_exc()
-            os._exit(_LOST_DEVICE)
+        """Annotate and commit one shard, unless that is done already."""
+        if (already := self.committed(shard)) is not None:
+            return already
+        done = self.attempted(shard)
+        return done if isinstance(done, ShardResult) else self.result(done.outcome.commit, done.computed, done.outcome.raced)
 
 
-def _result(commit: ShardCommit, compute_s: float = 0.0, raced: bool = False) -> ShardResult:
-    return ShardResult(commit.index, annotated=commit.annotated, quarantined=commit.quarantined, compute_s=compute_s, raced=raced)
+def give_up(stage: str, ticket: Ticket) -> None:
+    """End a worker that is stuck: its shards are attempted again, and looked into if that repeats itself."""
+    print(f"annotate: stuck in stage {stage!r} with shard {ticket.work.shard.index}; this worker ends itself", file=sys.stderr, flush=True)
+    os._exit(HUNG)

@@ -2,6 +2,9 @@
 
 A record is created before a shard's bytes are touched and deleted after. What is found later was left by a death. The ledger
 belongs to one submission, so submitting again gives every shard its tries back.
+
+A worker has several shards in hand, so a death marks the innocent too. A shard that was in hand at `max_attempts - 1` deaths is
+therefore not given up but looked into (`engine/fanout/isolation.py`): the attempt is a careful one.
 """
 
 from __future__ import annotations
@@ -14,6 +17,17 @@ from engine.errors import AlreadyExists
 from engine.storage import Store
 from schemas.records import canonical_json
 
+CAREFUL_ATTEMPTS = 4
+"""Attempts after the first careful one: deaths that the search did not prevent, so most likely of other causes."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """`key` of its record; `careful`: look for what kills before touching the shard."""
+
+    key: str
+    careful: bool
+
 
 @dataclass(frozen=True)
 class AttemptLedger:
@@ -24,18 +38,19 @@ class AttemptLedger:
     submission: str
     max_attempts: int
 
-    def begin(self, index: int) -> str | None:
-        """Key of this attempt's record, None when the shard has used up its attempts."""
+    def begin(self, index: int) -> Attempt | None:
+        """This attempt, None when the shard has used up its attempts."""
         content = canonical_json({"shard": index, "host": socket.gethostname(), "pid": os.getpid()})
-        for attempt in range(1, self.max_attempts + 1):
-            key = f"runs/{self.plan_digest}/attempts/{self.submission}/{index:06d}-{attempt}.json"
+        first_careful = max(2, self.max_attempts)
+        for number in range(1, first_careful + CAREFUL_ATTEMPTS + 1):
+            key = f"runs/{self.plan_digest}/attempts/{self.submission}/{index:06d}-{number}.json"
             try:
                 self.store.create(key, content)
-                return key
+                return Attempt(key, careful=number >= first_careful)
             except AlreadyExists:
                 continue
         return None
 
-    def end(self, key: str) -> None:
+    def end(self, attempt: Attempt) -> None:
         """The worker outlived the attempt."""
-        self.store.delete(key)
+        self.store.delete(attempt.key)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
-import torch
-
-from engine.annotators.base import AnnotatorIdentity
-from engine.annotators.rows import ROWS_VERSION, SCORE_SCALE, VISIBLE_THRESHOLD
+from engine.annotators.base import ROWS_VERSION, AnnotatorIdentity
+from engine.releases.figures import figures_digest
 from engine.releases.tables import SHARD_REASONS
 from engine.storage import join
 from schemas.manifests import AnnotationPlan, ReleaseManifest, ShardPlan, ShardSetManifest
@@ -33,11 +35,10 @@ def plan_annotation(
         prior_digest=annotator.prior_digest,
         settings={
             **computing,
+            "figures": figures_digest(),
             "format_version": FORMAT_VERSION,
             "rows_version": ROWS_VERSION,
-            "score_scale": SCORE_SCALE,
-            "torch": torch.__version__,
-            "visible_threshold": VISIBLE_THRESHOLD,
+            "torch": torch_version(),
         },
         shards=tuple(
             ShardPlan(
@@ -51,6 +52,21 @@ def plan_annotation(
             for i, entry in enumerate(shard_set.shards)
         ),
     )
+
+
+@cache
+def torch_version() -> str:
+    """torch.__version__, read from torch's files: importing it takes longer than everything else a finished job does.
+
+    (The version in its package's metadata is another string: it may lack the "+cu130".)
+    """
+    spec = find_spec("torch")
+    text = (Path(spec.origin).parent / "version.py").read_text() if spec and spec.origin else ""
+    if found := re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE):
+        return found.group(1)
+    import torch
+
+    return str(torch.__version__)
 
 
 def pending_shards(plan: AnnotationPlan, committed: Container[int]) -> list[ShardPlan]:

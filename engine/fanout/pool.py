@@ -1,4 +1,4 @@
-"""Ray Data as it is used here: shard numbers in, shard results out, through a pool of workers that grows and shrinks.
+"""Ray Data as it is used here: shard descriptors in, shard results out, through a pool of workers that grows and shrinks.
 
 Ray's own checkpointing stays off and its retries are finite: what was done is known from the store, and which shard kills workers
 from the attempt ledger.
@@ -12,27 +12,17 @@ import warnings
 from collections.abc import Iterator
 
 import ray
-from pydantic import Field
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
-from engine.config import Config
 from engine.errors import EngineError
-from engine.fanout.actor import ShardResult, ShardWorker, WorkerSpec
+from engine.fanout.actor import ShardWorker
+from engine.fanout.config import PoolConfig
+from engine.fanout.split import AnnotateWorker, CropWorker
+from engine.fanout.work import ShardResult, WorkerSpec
 from schemas.manifests import ShardPlan
 
-CALLS_PER_WORKER = 2
-"""One shard in the network, one being fetched or written."""
-
-
-class PoolConfig(Config):
-    """The pool of annotating workers; it grows and shrinks between min_size and max_size with the work and the cluster."""
-
-    min_size: int = Field(default=1, ge=1, description="workers, at least")
-    max_size: int = Field(default=4, ge=1, description="workers, at most")
-    initial_size: int | None = Field(default=None, ge=1, description="workers at the start; null: min_size")
-    cpus: float = Field(default=1.0, gt=0, description="CPU cores a worker")
-    gpus: float = Field(default=0.0, ge=0, description="GPUs a worker, may be a fraction; 0 hides GPUs from the workers")
-    max_restarts: int = Field(default=20, ge=0, description="times Ray starts a dead worker again")
+_TASK_RETRIES = 1000
+"""Of one shard's call, over deaths of its workers for whatever cause. The attempt ledger gives a shard up long before."""
 
 
 def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> Iterator[ShardResult]:
@@ -43,13 +33,14 @@ def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> 
     ours = not ray.is_initialized()
     if ours:
         ray.init(logging_level=logging.WARNING)
-    DataContext.get_current().enable_progress_bars = False
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        # max_restarts and max_task_retries have no other way in; Ray retries without end unless they are given
-        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-        work = _work(pool, spec, pending)
     try:
+        with warnings.catch_warnings():
+            # max_restarts and max_task_retries have no other way in; Ray retries without end unless they are given
+            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+            work = _work(pool, spec, pending)
         for row in work.iter_rows():
             yield ShardResult(**json.loads(row["result"]))
     except ray.exceptions.RayError as error:
@@ -60,23 +51,31 @@ def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> 
 
 
 def _work(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> Dataset:
-    most = len(pending)
+    work = ray.data.from_items([{"shard": shard.model_dump_json()} for shard in pending], override_num_blocks=len(pending))
+    if pool.crop is None:
+        return _stage(work, ShardWorker, pool, spec, len(pending))
+    return _stage(_stage(work, CropWorker, pool.crop, spec, len(pending)), AnnotateWorker, pool, spec, len(pending))
+
+
+def _stage(work: Dataset, worker: type, pool: PoolConfig, spec: WorkerSpec, most: int) -> Dataset:
     low, high = min(pool.min_size, most), min(max(pool.max_size, pool.min_size), most)
-    return ray.data.from_items([{"index": shard.index} for shard in pending], override_num_blocks=most).map_batches(
-        ShardWorker,
+    return work.map_batches(
+        worker,
         fn_constructor_args=(spec,),
         batch_size=1,
         num_cpus=pool.cpus,
         num_gpus=pool.gpus or None,
+        resources=pool.resources or None,
         compute=ActorPoolStrategy(
             min_size=low,
             max_size=high,
             initial_size=min(max(pool.initial_size or low, low), high),
-            max_concurrent_calls_per_actor=CALLS_PER_WORKER,
+            max_concurrent_calls_per_actor=pool.in_flight,
+            max_tasks_in_flight_per_actor=pool.in_flight,
             enable_true_multi_threading=True,
         ),
         max_restarts=pool.max_restarts,
-        max_task_retries=spec.max_attempts * CALLS_PER_WORKER * 2,
+        max_task_retries=_TASK_RETRIES,
     )
 
 

@@ -1,12 +1,37 @@
-"""Plain lines that say how far the job is: made for the log of a Ray job, where bars and colours become noise."""
+"""How far the job is: plain lines for a terminal or the log of a Ray job, and the same numbers for Prometheus."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from engine.fanout.actor import ShardResult
+from engine.fanout.work import ShardResult
 from engine.releases.tables import add_counts
+
+_STALE_S = 60.0
+"""A worker that has reported nothing for this long no longer counts towards the busiest stage."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The job at a moment. persons: annotated and quarantined by this submission; stages: mean over workers of busy and queue share."""
+
+    shards: int
+    done: int
+    failed: int
+    persons: int
+    annotated: int
+    quarantined: dict[str, int]
+    persons_per_s: float
+    left_s: float
+    workers: int
+    stages: dict[str, tuple[float, float]]
+
+    @property
+    def busiest(self) -> str:
+        """Name of the stage that bounds the rate, '' before any worker has said something."""
+        return max(self.stages, key=lambda name: self.stages[name][0], default="")
 
 
 class Progress:
@@ -17,15 +42,19 @@ class Progress:
     ) -> None:
         """shards, instances: what this job has to do; already: shards that were committed before it."""
         self.shards, self.instances, self.already = shards, instances, already
-        self.done = self.failed = self.annotated = 0
+        self.done = self.failed = self.annotated = self.planned = 0
         self.quarantined: dict[str, int] = {}
+        self._workers: dict[str, tuple[float, dict[str, tuple[float, float]]]] = {}
         self._every_s, self._clock = every_s, clock
         self._start, self._last = clock(), None
 
-    def add(self, result: ShardResult) -> None:
+    def add(self, result: ShardResult) -> Snapshot:
+        """Count a shard; prints what a person should know of it."""
+        now = self._clock()
         self.done += 1
         self.annotated += result.annotated
         self.quarantined = add_counts((self.quarantined, result.quarantined))
+        self._workers |= {worker: (now, stages) for worker, stages in result.usage.items()}
         if result.failure:
             self.failed += 1
             print(f"annotate: shard {result.index} FAILED ({result.failure}): {result.message}", flush=True)
@@ -33,22 +62,47 @@ class Progress:
             print(
                 f"annotate: shard {result.index}: another worker committed other bytes first; its rows stand (mixed hardware?)", flush=True
             )
-        now = self._clock()
+        snapshot = self.snapshot(now)
         if self._last is None or self.done == self.shards or now - self._last >= self._every_s:
             self._last = now
-            print(self.line(now - self._start), flush=True)
+            print(self.line(snapshot), flush=True)
+        return snapshot
 
-    def line(self, elapsed_s: float) -> str:
-        """Shards and persons done, persons a second, time to go, quarantine by reason."""
+    def snapshot(self, now: float) -> Snapshot:
+        elapsed_s = now - self._start
         persons = self.annotated + sum(self.quarantined.values())
-        rate = persons / elapsed_s if elapsed_s > 0 else 0.0
-        left_s = (self.shards - self.done) * elapsed_s / self.done if self.done else 0.0
-        reasons = ", ".join(f"{reason} {n}" for reason, n in self.quarantined.items()) or "nothing"
+        heard = [stages for at, stages in self._workers.values() if now - at <= _STALE_S]
+        names = dict.fromkeys(name for stages in heard for name in stages)
+        means = {name: _mean([stages[name] for stages in heard if name in stages]) for name in names}
+        return Snapshot(
+            shards=self.shards + self.already,
+            done=self.done + self.already,
+            failed=self.failed,
+            persons=persons,
+            annotated=self.annotated,
+            quarantined=self.quarantined,
+            persons_per_s=persons / elapsed_s if elapsed_s > 0 else 0.0,
+            left_s=(self.shards - self.done) * elapsed_s / self.done if self.done else 0.0,
+            workers=len(heard),
+            stages=means,
+        )
+
+    def line(self, s: Snapshot) -> str:
+        """Shards and persons done, persons a second, time to go, busiest stage, quarantine by reason."""
+        reasons = ", ".join(f"{reason} {n}" for reason, n in s.quarantined.items()) or "nothing"
         parts = [
-            f"annotate: {self.already + self.done}/{self.already + self.shards} shards",
-            f"{persons}/{self.instances} persons",
-            f"{rate:.1f} persons/s",
-            f"{int(left_s) // 60}:{int(left_s) % 60:02d} to go",
-            f"quarantined: {reasons}",
+            f"annotate: {s.done}/{s.shards} shards",
+            f"{s.persons}/{self.instances} persons",
+            f"{s.persons_per_s:.1f} persons/s",
+            f"{int(s.left_s) // 60}:{int(s.left_s) % 60:02d} to go",
         ]
-        return " · ".join(parts + ([f"{self.failed} shards failed"] if self.failed else []))
+        if s.busiest:
+            busy, queue = s.stages[s.busiest]
+            parts.append(f"{s.workers} workers, busiest: {s.busiest} {busy:.0%}, its queue {queue:.0%} full")
+        parts.append(f"quarantined: {reasons}")
+        return " · ".join(parts + ([f"{s.failed} shards failed"] if s.failed else []))
+
+
+def _mean(values: list[tuple[float, float]]) -> tuple[float, float]:
+    busy, queue = zip(*values, strict=True)
+    return sum(busy) / len(busy), sum(queue) / len(queue)

@@ -8,45 +8,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Literal
-
-from pydantic import Field
 
 from engine.annotators.base import Annotator
 from engine.annotators.mean_pose import NAME as MEAN_POSE
-from engine.annotators.mean_pose import MeanPoseConfig
 from engine.annotators.registry import resolve_annotator
-from engine.config import Config
 from engine.errors import EngineError, ShardCorrupt
-from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardResult, WorkerSpec
+from engine.fanout.config import AnnotateConfig
 from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
-from engine.fanout.pool import PoolConfig, run_shards
 from engine.fanout.progress import Progress
-from engine.releases.commit import draft_release, load_commits, make_commit, publish, save_plan
+from engine.fanout.work import ShardResult, WorkerSpec
+from engine.releases.commit import load_commits, make_commit, save_plan
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import object_key, read_head, read_manifest
-from engine.releases.tables import encode
+from engine.releases.tables import CORRUPT, DIED, FAILED, encode
 from engine.shards.reader import open_shard_set
 from engine.storage import Store, absolute
 from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardCommit, ShardPlan
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
-
-
-class AnnotateConfig(Config):
-    """Annotate a shard set into a release."""
-
-    shard_set: str = Field(description="URL of the shard set, the folder that holds its manifest.json")
-    annotator: str = Field(description="URL of a training run or checkpoint of f, or 'mean_pose', the baseline")
-    out: str = Field(description="URL of the release store; many releases share one")
-    name: str = Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$", description="name of the release")
-    batch_size: int = Field(default=64, ge=1, description="persons a batch; batches never cross shards")
-    threads: int = Field(default=1, ge=1, description="threads a worker computes and decodes with")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where a worker has it")
-    decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: on the GPU, which may refuse files the CPU reads")
-    pool: PoolConfig = Field(default=PoolConfig(), description="workers")
-    max_attempts: int = Field(default=3, ge=1, description="workers a shard may kill in one submission before it is set aside")
-    allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
-    dry_run: bool = Field(default=False, description="print the plan's digest and counts, and stop")
-    mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
 
 
 def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
@@ -57,9 +35,8 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     """
     config = _with_absolute_paths(config)
     shard_set = open_shard_set(config.shard_set)
-    identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device)
-    computing = {name: getattr(config, name) for name in ("batch_size", "threads", "device", "decode_device")}
-    plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, computing)
+    identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device, config.network)
+    plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, config.computing)
     print(f"annotate: {describe(plan)}", flush=True)
     store = Store(config.out)
     head = _head(store, config.name)
@@ -76,7 +53,9 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     if failures and not config.allow_partial:
         raise _failure(failures, plan)
     commits = load_commits(store, plan)
-    commits |= {f.index: _set_aside(store, plan, f) for f in failures if f.index not in commits}
+    for failure in failures:
+        if failure.index not in commits:
+            commits.add(_set_aside(store, plan, failure).to_bytes())
     draft = draft_release(config.name, plan, commits, identity.body_name, lineage(plan, shard_set.manifest, identity))
     release = publish(store, draft)
     m = release.manifest
@@ -110,11 +89,26 @@ def _fan_out(
     """Annotate the pending shards; the results that are failures."""
     if not pending:
         return []
-    spec = WorkerSpec(plan, config.shard_set, config.out, make_annotator, uuid.uuid4().hex, config.max_attempts)
+    from engine.fanout.metrics import JobMetrics  # Ray is imported where there is work: a finished job ends before it would be
+    from engine.fanout.pool import run_shards
+
+    spec = WorkerSpec(
+        plan_digest=plan.digest(),
+        annotator_digest=plan.annotator_digest,
+        settings=plan.settings,
+        out_url=config.out,
+        make_annotator=make_annotator,
+        submission=uuid.uuid4().hex,
+        max_attempts=config.max_attempts,
+        crop_threads=(config.pool.crop or config.pool).crop_threads,
+        staging=config.staging,
+        hang_s=config.hang_s,
+    )
     progress = Progress(len(pending), sum(s.instances for s in pending), already=len(plan.shards) - len(pending))
+    metrics = JobMetrics(config.name)
     failures = []
     for result in run_shards(config.pool, spec, pending):
-        progress.add(result)
+        metrics.publish(progress.add(result), result)
         if result.failure:
             failures.append(result)
     return sorted(failures, key=lambda f: f.index)
@@ -132,11 +126,12 @@ def _failure(failures: list[ShardResult], plan: AnnotationPlan) -> EngineError:
 def _set_aside(store: Store, plan: AnnotationPlan, failure: ShardResult) -> ShardCommit:
     """The record of a shard that failed: no rows, all its persons quarantined. It goes into the release, not among the commits."""
     shard = plan.shards[failure.index]
-    data = encode(PSEUDO_GT_SCHEMA.empty_table())
+    rows = PSEUDO_GT_SCHEMA.empty_table()
+    data = encode(rows)
     row = QuarantineRow(
         dataset=plan.dataset, key=f"shard-{shard.index:06d}", reason=failure.failure, message=_stable(failure), instances=shard.instances
     )
-    commit = make_commit(plan.digest(), shard, data, 0, (row,))
+    commit = make_commit(plan.digest(), shard, data, rows, (row,))
     store.create_same(object_key(commit.sha256), data)
     return commit
 

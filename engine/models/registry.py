@@ -11,18 +11,13 @@ from engine.models.estimator import Network, NetworkConfig
 from engine.models.estimators.hmr import Hmr, HmrConfig
 from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
 from engine.models.simple_baselines import SimpleBaselines, SimpleBaselinesConfig
+from schemas.checkpoints import network_name
 
-DEFAULT = "pose2pose"
 NETWORKS: dict[str, tuple[type[NetworkConfig], type[Network]]] = {
     "pose2pose": (Pose2PoseConfig, Pose2Pose),
     "hmr": (HmrConfig, Hmr),
     "simple_baselines": (SimpleBaselinesConfig, SimpleBaselines),
 }
-
-
-def network_name(config: Any) -> str:
-    """Which network a config, or the mapping it is made from, means."""
-    return config.get("name", DEFAULT) if isinstance(config, dict) else getattr(config, "name", DEFAULT)
 
 
 def config_type(values: dict[str, Any]) -> type[NetworkConfig]:

@@ -1,18 +1,19 @@
-"""The card of a release: what a person should know before using it, from its manifest and rows alone.
+"""The card of a release: what a person should know before using it, from its manifest alone.
 
 Equal releases give equal cards, byte for byte, so that a publication cut short is completed by whoever comes next.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from engine.releases.store import READ_THREADS, Release, read_rows
+from engine.releases.figures import percentile
+from schemas.manifests import FigureTotal, ReleaseManifest
 
 _PERCENTILES = (10, 50, 90)
-_SCORE_EDGES = np.linspace(0, 1, 11)
 
 _LICENCE = {
     "open": (
@@ -26,10 +27,8 @@ _LICENCE = {
 }
 
 
-def write_card(release: Release) -> str:
-    """Markdown card: counts, quality, lineage, licences."""
-    m = release.manifest
-    figures = _figures(release)
+def write_card(m: ReleaseManifest, digest: str) -> str:
+    """Markdown card of a release's manifest and digest: counts, quality, lineage, licences."""
     counts = [f"| planned | {m.planned} |", f"| annotated | {m.annotated} |"]
     counts += [f"| skipped: {reason} | {n} |" for reason, n in m.skipped.items()]
     counts += [f"| quarantined: {reason} | {n} |" for reason, n in m.quarantined.items()]
@@ -37,8 +36,8 @@ def write_card(release: Release) -> str:
         [
             f"# {m.name} v{m.version:04d}",
             "",
-            f"3D pseudo-ground-truth (pose, shape, camera) of {m.annotated} persons of {m.dataset}/{m.split}, in {len(m.shards)} shards.",
-            f"Made on {m.created_at}. Digest `{release.digest}`. Predicted by a network, not measured: see Quality.",
+            f"3D pseudo-ground-truth (pose, shape, camera) of {m.annotated} persons of {m.dataset}/{m.split}, in {m.shards.rows} shards.",
+            f"Made on {m.created_at}. Digest `{digest}`. Predicted by a network, not measured: see Quality.",
             "",
             "## Instances",
             "",
@@ -50,7 +49,7 @@ def write_card(release: Release) -> str:
             "",
             "## Quality",
             "",
-            *_quality(figures),
+            *_quality(m.figures),
             "",
             "## Made from",
             "",
@@ -67,27 +66,27 @@ def write_card(release: Release) -> str:
     )
 
 
-def _figures(release: Release) -> dict[str, np.ndarray]:
-    names = ("score", "reprojection_error", "visible_fraction", "valid_joints")
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        parts = list(pool.map(lambda shard: read_rows(release.store, shard).select(names), release.manifest.shards))
-    return {name: np.concatenate([part[name].to_numpy() for part in parts] or [np.zeros(0)]) for name in names}
-
-
-def _quality(figures: dict[str, np.ndarray]) -> list[str]:
-    measured = figures["valid_joints"] > 0
-    if not measured.any():
+def _quality(figures: Mapping[str, FigureTotal]) -> list[str]:
+    score = figures["score"]
+    if not score.count:
         return ["No instance has a 2D joint to compare with."]
     lines = [
-        f"Against the 2D ground truth of {int(measured.sum())} persons; {int((~measured).sum())} have no valid joint.",
+        f"Against the 2D ground truth of {score.count} persons; {figures['truncation'].count - score.count} have no valid joint. "
+        "Percentiles are known within one bin of a histogram: the bin is given. The manifest has the histograms.",
         "",
         "| | " + " | ".join(f"{p} % below" for p in _PERCENTILES) + " | mean |",
         "|---|" + "---|" * (len(_PERCENTILES) + 1),
     ]
-    for name in ("score", "reprojection_error", "visible_fraction"):
-        values = figures[name][measured].astype(np.float64)
-        lines.append(f"| {name} | " + " | ".join(f"{v:.4f}" for v in (*np.percentile(values, _PERCENTILES), values.mean())) + " |")
-    histogram, _ = np.histogram(figures["score"][measured], _SCORE_EDGES)
+    for name, total in figures.items():
+        if total.count:
+            bins = (_bin(*percentile(total, total.edges, p)) for p in _PERCENTILES)
+            lines.append(f"| {name} | " + " | ".join((*bins, f"{total.sum / total.count:.4f}")) + " |")
     lines += ["", "| score | persons |", "|---|---|"]
-    lines += [f"| {low:.1f} to {high:.1f} | {n} |" for low, high, n in zip(_SCORE_EDGES, _SCORE_EDGES[1:], histogram, strict=False)]
+    starts_B, counts_B = np.array([0.0, *score.edges]), np.array(score.counts)
+    tenths_B = np.clip((starts_B * 10 + 1e-9).astype(int), 0, 9)
+    lines += [f"| {i / 10:.1f} to {(i + 1) / 10:.1f} | {counts_B[tenths_B == i].sum()} |" for i in range(10)]
     return lines
+
+
+def _bin(low: float, high: float) -> str:
+    return f"below {high:.4g}" if math.isinf(low) else f"{low:.4g} or more" if math.isinf(high) else f"{low:.4g} to {high:.4g}"

@@ -1,41 +1,30 @@
-"""How a shard's rows and then a whole release enter the store: create-only, in an order that any crash may cut.
+"""How a shard's rows enter the store: object, then commit record, both create-only, in an order that any crash may cut.
 
-A shard: object, then commit record. A release: manifest (it claims the version number), then quarantine and card, then
-HEAD by compare-and-swap. Whoever runs again finds what is there, agrees with it and goes on from it; the same release is
-never written twice, and HEAD only moves forward.
+A worker that finds the shard committed agrees with what is there. Records are small and many, so a driver holds them as bytes and
+reads only those that its workers have not told it of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from engine import faults
-from engine.errors import AlreadyExists, CommitConflict, MissingInput, ReleaseError, StorageError
-from engine.releases.card import write_card
-from engine.releases.store import (
-    READ_THREADS,
-    Release,
-    commit_key,
-    commits_prefix,
-    first_problem,
-    head_key,
-    object_key,
-    plan_key,
-    read_head,
-    read_manifest,
-    version_prefix,
-)
-from engine.releases.tables import add_counts, count_reasons, encode, quarantine_table
+from engine.errors import CommitConflict, MissingInput, ReleaseError, StorageError
+from engine.releases.figures import count_figures
+from engine.releases.parallel import in_parallel
+from engine.releases.store import commit_key, commits_prefix, first_problem, object_key, plan_key
+from engine.releases.tables import count_reasons
 from engine.storage import Store, join
-from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ReleasePointer, ShardCommit, ShardPlan
+from schemas.manifests import AnnotationPlan, QuarantineRow, ShardCommit, ShardPlan
+from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from schemas.records import sha256_hex
 
-_HEAD_TRIES = 100
+_RECORD_THREADS = 64
+"""Records are read one a request, and a request to an object store is mostly waiting."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +35,53 @@ class CommitOutcome:
     raced: bool = False
 
 
-def make_commit(plan_digest: str, shard: ShardPlan, data: bytes, annotated: int, quarantine: tuple[QuarantineRow, ...]) -> ShardCommit:
-    """The record of a shard's Parquet bytes. ReleaseError when its instances are not all accounted for."""
-    quarantined = count_reasons(quarantine)
+class Commits(Mapping[int, ShardCommit]):
+    """Commit records of one plan by shard index, held as bytes: some 2 kB a shard, a record is built when it is asked for."""
+
+    def __init__(self, plan: AnnotationPlan) -> None:
+        self.plan_digest = plan.digest()
+        self._shards = plan.shards
+        self._records: dict[int, bytes] = {}
+
+    def add(self, record: bytes, where: str = "a commit record") -> ShardCommit:
+        """Take in a record's bytes. StorageError when they are none, ReleaseError when they are of another plan or shard."""
+        try:
+            commit = ShardCommit.from_bytes(record)
+        except ValidationError as error:
+            raise StorageError(f"{where}: not a shard commit: {first_problem(error)}") from None
+        known = commit.index < len(self._shards) and self._shards[commit.index].sha256 == commit.source_sha256
+        if commit.plan_digest != self.plan_digest or not known:
+            raise ReleaseError(
+                f"{where}: a commit of shard {commit.source_sha256}, plan {commit.plan_digest}: not of this plan; was it moved?"
+            )
+        self._records[commit.index] = record
+        return commit
+
+    def keep(self, other: Commits, index: int) -> None:
+        """Take over a record that other commits of the same plan hold."""
+        self._records[index] = other._records[index]
+
+    def __getitem__(self, index: int) -> ShardCommit:
+        return ShardCommit.from_bytes(self._records[index])
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._records
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._records))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+def make_commit(plan_digest: str, shard: ShardPlan, data: bytes, table: pa.Table, quarantine: tuple[QuarantineRow, ...]) -> ShardCommit:
+    """The record of a shard's rows, `data` being the Parquet bytes of `table`.
+
+    ReleaseError when its instances are not all accounted for, or the rows are not of the pseudo-GT schema.
+    """
+    if not table.schema.equals(PSEUDO_GT_SCHEMA):
+        raise ReleaseError(f"shard {shard.index} ({shard.url}): expected rows of the pseudo-GT schema, found {table.schema.names}")
+    annotated, quarantined = table.num_rows, count_reasons(quarantine)
     if annotated + sum(quarantined.values()) != shard.instances:
         raise ReleaseError(
             f"shard {shard.index} ({shard.url}): planned {shard.instances} instances, but {annotated} were annotated "
@@ -65,6 +98,7 @@ def make_commit(plan_digest: str, shard: ShardPlan, data: bytes, annotated: int,
         skipped={},
         quarantined=quarantined,
         quarantine=quarantine,
+        figures=count_figures(table),
     )
 
 
@@ -76,13 +110,16 @@ def commit_shard(store: Store, commit: ShardCommit, data: bytes) -> CommitOutcom
     """
     where = f"{commit.index:06d}"
     faults.hit("before_object", where)
-    store.create_same(object_key(commit.sha256), data)
+    key = object_key(commit.sha256)
+    written = store.create_same(key, data)
     faults.hit("after_object", where)
-    key = commit_key(commit.plan_digest, commit.index)
     try:
-        store.create_same(key, commit.to_bytes())
+        store.create_same(commit_key(commit.plan_digest, commit.index), commit.to_bytes())
     except CommitConflict:
-        return CommitOutcome(_read_commit(store, key), raced=True)
+        return CommitOutcome(_read_commit(store, commit_key(commit.plan_digest, commit.index)), raced=True)
+    if not written and not store.exists(key):
+        # an old object that nothing referred to may be collected as garbage until the record is there
+        store.create_same(key, data)
     faults.hit("after_record", where)
     return CommitOutcome(commit)
 
@@ -95,105 +132,34 @@ def load_commit(store: Store, plan_digest: str, index: int) -> ShardCommit | Non
         return None
 
 
-def load_commits(store: Store, plan: AnnotationPlan) -> dict[int, ShardCommit]:
-    """Index -> record of every committed shard of a plan. ReleaseError for a record that belongs to another plan or shard."""
-    digest = plan.digest()
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        commits = list(pool.map(lambda key: _read_commit(store, key), store.list(commits_prefix(digest))))
-    for commit in commits:
-        if commit.plan_digest != digest or commit.index >= len(plan.shards) or plan.shards[commit.index].sha256 != commit.source_sha256:
-            where = join(store.url, commit_key(digest, commit.index))
-            raise ReleaseError(
-                f"{where}: a commit of shard {commit.source_sha256}, plan {commit.plan_digest}: not of this plan; was it moved?"
-            )
-    return {commit.index: commit for commit in commits}
+def load_commits(store: Store, plan: AnnotationPlan, known: Commits | None = None) -> Commits:
+    """Every committed shard of a plan: one listing, and a read for each record that is not among the `known`.
+
+    `known`: what this process was told by its own workers; of these only what the store lists is taken. ReleaseError for a record
+    that belongs to another plan or shard, StorageError for one that is none.
+    """
+    commits = Commits(plan)
+    unread = []
+    for key in store.list(commits_prefix(commits.plan_digest)):
+        index = int(stem) if (stem := key.rpartition("/")[2].removesuffix(".json")).isdecimal() else None
+        if known is not None and index is not None and index in known and key == commit_key(commits.plan_digest, index):
+            commits.keep(known, index)
+        else:
+            unread.append(key)
+    threads = 1 if store.protocol == "file" else _RECORD_THREADS
+    for key, record in zip(unread, in_parallel(store.get, unread, threads), strict=True):
+        where = join(store.url, key)
+        index = commits.add(record, where).index
+        if key != commit_key(commits.plan_digest, index):
+            raise ReleaseError(f"{where}: the commit of shard {index}: not of this plan; was it moved?")
+    return commits
 
 
 def save_plan(store: Store, plan: AnnotationPlan) -> None:
     """Write the plan beside its commits, without URLs: they say where, not what."""
-    shards = tuple(shard.model_copy(update={"url": ""}) for shard in plan.shards)
-    store.create_same(plan_key(plan.digest()), plan.model_copy(update={"shards": shards}).to_bytes())
+    data = plan.without_urls()
+    store.create_same(plan_key(sha256_hex(data)), data)
     faults.hit("after_plan", plan.dataset)
-
-
-def draft_release(
-    name: str, plan: AnnotationPlan, commits: Mapping[int, ShardCommit], body: str, lineage: Mapping[str, str]
-) -> ReleaseManifest:
-    """The manifest of a release, pure but for `created_at`; its version is not chosen yet. ReleaseError when a shard has no commit."""
-    absent = [shard.index for shard in plan.shards if shard.index not in commits]
-    if absent:
-        raise ReleaseError(
-            f"release {name!r}: {len(absent)} of {len(plan.shards)} shards are not committed (first: {absent[0]}); run the job again"
-        )
-    shards = tuple(commits[shard.index] for shard in plan.shards)
-    return ReleaseManifest(
-        name=name,
-        version=1,
-        dataset=plan.dataset,
-        split=plan.split,
-        plan_digest=plan.digest(),
-        lineage=dict(lineage),
-        body=body,
-        settings=plan.settings,
-        shards=shards,
-        planned=sum(s.planned for s in shards),
-        annotated=sum(s.annotated for s in shards),
-        skipped=add_counts(s.skipped for s in shards),
-        quarantined=add_counts(s.quarantined for s in shards),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def publish(store: Store, draft: ReleaseManifest) -> Release:
-    """Make a drafted release the HEAD of its name; nothing is written when HEAD already is this release.
-
-    Two processes that publish the same release agree on one version; two that publish different ones get two, and HEAD ends
-    at the higher.
-    """
-    digest = draft.digest()
-    _, pointer = read_head(store, draft.name)
-    if pointer is not None and pointer.release_digest == digest:
-        return Release(store, read_manifest(store, draft.name, pointer.version), digest)
-    faults.hit("before_manifest", draft.name)
-    manifest = _claim_version(store, draft, first=1 if pointer is None else pointer.version + 1)
-    faults.hit("after_manifest", draft.name)
-    folder = version_prefix(manifest.name, manifest.version)
-    release = Release(store, manifest, digest)
-    store.create_same(f"{folder}/quarantine.parquet", encode(quarantine_table(manifest.shards)))
-    store.create_same(f"{folder}/README.md", write_card(release).encode())
-    faults.hit("before_head", draft.name)
-    _move_head(
-        store, ReleasePointer(version=manifest.version, release_digest=digest, manifest_path=f"{folder}/manifest.json"), manifest.name
-    )
-    faults.hit("after_head", draft.name)
-    return release
-
-
-def _claim_version(store: Store, draft: ReleaseManifest, first: int) -> ReleaseManifest:
-    version = first
-    while True:
-        manifest = draft.model_copy(update={"version": version})
-        try:
-            store.create(f"{version_prefix(draft.name, version)}/manifest.json", manifest.to_bytes())
-            return manifest
-        except AlreadyExists:
-            found = read_manifest(store, draft.name, version)
-            if found.digest() == draft.digest():
-                return found
-            version += 1
-
-
-def _move_head(store: Store, pointer: ReleasePointer, name: str) -> None:
-    for _ in range(_HEAD_TRIES):
-        data, current = read_head(store, name)
-        if current is not None and current.version >= pointer.version:
-            return
-        try:
-            store.swap(head_key(name), data, pointer.to_bytes())
-            return
-        except CommitConflict as error:
-            conflict = error
-    raise conflict
 
 
 def _read_commit(store: Store, key: str) -> ShardCommit:

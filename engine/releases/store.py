@@ -3,7 +3,7 @@
     objects/<aa>/<sha256>.parquet             pseudo-GT shards, content-addressed
     runs/<plan digest>/plan.json              the work, without URLs
     runs/<plan digest>/shards/000000.json     one ShardCommit a finished shard
-    releases/<name>/v0001/manifest.json       with quarantine.parquet and README.md
+    releases/<name>/v0001/manifest.json       with shards.parquet, quarantine.parquet and README.md
     releases/<name>/HEAD                      the only object that ever changes
 
 docs/FORMAT.md tells a reader without this code the same.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from engine.errors import MissingInput, ReleaseError, StorageError
+from engine.releases.parallel import in_parallel
+from engine.releases.tables import QUARANTINE_SCHEMA, read_commits, shards_schema
 from engine.storage import Store, join
-from schemas.manifests import QuarantineRow, ReleaseManifest, ReleasePointer, ShardCommit
+from schemas.manifests import QuarantineRow, ReleaseManifest, ReleasePointer, ShardCommit, TableFile
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 
 READ_THREADS = 16
@@ -62,18 +64,48 @@ class Release:
     digest: str
 
     @cached_property
-    def _by_source(self) -> dict[str, ShardCommit]:
-        return {shard.source_sha256: shard for shard in self.manifest.shards}
+    def shards(self) -> pa.Table:
+        """The table of shards, one row each, in the order of the plan. ReleaseError when it is missing or not what the manifest says."""
+        bins = {name: len(figure.counts) for name, figure in self.manifest.figures.items()}
+        return self._read_table(self.manifest.shards, shards_schema(bins))
+
+    @cached_property
+    def quarantined(self) -> pa.Table:
+        """What could not be annotated (QUARANTINE_SCHEMA), in the order of the shards. ReleaseError as for `shards`."""
+        return self._read_table(self.manifest.quarantine, QUARANTINE_SCHEMA)
+
+    def _read_table(self, file: TableFile, schema: pa.Schema) -> pa.Table:
+        key = f"{version_prefix(self.manifest.name, self.manifest.version)}/{file.path}"
+        try:
+            table = pq.read_table(io.BytesIO(self.store.get_checked(key, file.sha256)))
+        except MissingInput as error:
+            raise ReleaseError(f"{error}; if its publication was cut short, submit the job again") from None
+        except (StorageError, pa.ArrowInvalid) as error:
+            raise ReleaseError(str(error)) from None
+        if not table.schema.equals(schema) or len(table) != file.rows:
+            raise ReleaseError(
+                f"{join(self.store.url, key)}: expected {file.rows} rows of {schema.names}, found {len(table)} of {table.schema.names}"
+            )
+        return table.combine_chunks()
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {source: row for row, source in enumerate(self.shards["source_sha256"].to_pylist())}
 
     def commit(self, source_sha256: str) -> ShardCommit:
         """The commit record of one image shard. ReleaseError when the release was not made from it."""
         try:
-            return self._by_source[source_sha256]
+            row = self._row_of[source_sha256]
         except KeyError:
             raise ReleaseError(
                 f"{self.where}: no pseudo-GT for the image shard {source_sha256}; "
                 f"the release was made from the shard set {self.manifest.lineage.get('shard_set')}, so use that one"
             ) from None
+        return next(read_commits(self.shards.slice(row, 1), self.quarantined, self.manifest.plan_digest))
+
+    def commits(self) -> Iterator[ShardCommit]:
+        """The commit record of every shard, in order."""
+        return read_commits(self.shards, self.quarantined, self.manifest.plan_digest)
 
     def rows(self, source_sha256: str) -> pa.Table:
         """Pseudo-GT rows of one image shard (PSEUDO_GT_SCHEMA). ReleaseError when the shard is unknown or its rows are damaged."""
@@ -81,13 +113,12 @@ class Release:
 
     def table(self) -> pa.Table:
         """All rows, in the order of the shards."""
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            tables = list(pool.map(lambda shard: read_rows(self.store, shard), self.manifest.shards))
+        tables = list(in_parallel(lambda shard: read_rows(self.store, shard), self.commits(), READ_THREADS))
         return pa.concat_tables(tables) if tables else PSEUDO_GT_SCHEMA.empty_table()
 
     def quarantine(self) -> list[QuarantineRow]:
         """What could not be annotated, each with a reason."""
-        return [row for shard in self.manifest.shards for row in shard.quarantine]
+        return [QuarantineRow(**row) for row in self.quarantined.drop_columns(["shard"]).to_pylist()]
 
     @property
     def where(self) -> str:

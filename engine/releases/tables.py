@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.manifests import QuarantineRow, ShardCommit
+from engine.releases.figures import FIGURES
+from schemas.manifests import Histogram, QuarantineRow, ShardCommit
 
-SHARD_REASONS = ("shard_corrupt", "process_died", "shard_failed")
+SHARD_REASONS = CORRUPT, DIED, FAILED = "shard_corrupt", "process_died", "shard_failed"
 """Reasons for which a whole shard is set aside by a release that allows it; such a shard has no commit record of its own."""
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -24,6 +26,8 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("instances", pa.int32(), nullable=False),
     ]
 )
+_BATCH = 4096
+"""Shards that are Python objects at a time."""
 
 
 def encode(table: pa.Table) -> bytes:
@@ -43,10 +47,57 @@ def encode(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def quarantine_table(shards: Iterable[ShardCommit]) -> pa.Table:
-    """What could not be annotated, one row each (QUARANTINE_SCHEMA), in the order of the shards."""
-    rows = [{"shard": shard.index, **row.model_dump()} for shard in shards for row in shard.quarantine]
-    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+def shards_schema(bins: Mapping[str, int]) -> pa.Schema:
+    """Schema of the table of shards, with the histograms of these figures (name -> number of bins)."""
+    counts = pa.map_(pa.string(), pa.int64())
+    columns = {"index": pa.int32(), "source_sha256": pa.string(), "sha256": pa.string(), "size_bytes": pa.int64()}
+    columns |= {"planned": pa.int64(), "annotated": pa.int64(), "skipped": counts, "quarantined": counts}
+    for name, n in sorted(bins.items()):
+        columns |= {f"{name}_counts": pa.list_(pa.field("item", pa.int32(), nullable=False), n), f"{name}_sum": pa.float64()}
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+
+
+def release_tables(commits: Iterable[ShardCommit]) -> tuple[pa.Table, pa.Table]:
+    """The table of shards and the table of quarantined rows (QUARANTINE_SCHEMA), both in the order of the commits."""
+    schema = shards_schema({name: len(edges) + 1 for name, edges in FIGURES.items()})
+    shards, quarantine = [schema.empty_table()], [QUARANTINE_SCHEMA.empty_table()]
+    commits = iter(commits)
+    while batch := list(islice(commits, _BATCH)):
+        shards.append(pa.Table.from_pylist([_shard_row(commit) for commit in batch], schema=schema))
+        rows = [{"shard": commit.index, **row.model_dump()} for commit in batch for row in commit.quarantine]
+        quarantine.append(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+    return pa.concat_tables(shards).combine_chunks(), pa.concat_tables(quarantine).combine_chunks()
+
+
+def read_commits(shards: pa.Table, quarantine: pa.Table, plan_digest: str) -> Iterator[ShardCommit]:
+    """The commits that `release_tables` was given, field for field. `quarantine` may hold rows of other shards too."""
+    figures = [name.removesuffix("_counts") for name in shards.column_names if name.endswith("_counts")]
+    for start in range(0, len(shards), _BATCH):
+        part = shards.slice(start, _BATCH)
+        indices = part["index"].to_pylist()
+        low, high = (quarantine["shard"].to_numpy().searchsorted(i, side) for i, side in ((indices[0], "left"), (indices[-1], "right")))
+        rows_of: dict[int, list[QuarantineRow]] = {}
+        for row in quarantine.slice(low, high - low).to_pylist():
+            rows_of.setdefault(row.pop("shard"), []).append(QuarantineRow(**row))
+        for row in part.to_pylist(maps_as_pydicts="strict"):
+            histograms = {name: Histogram(counts=row.pop(f"{name}_counts"), sum=row.pop(f"{name}_sum")) for name in figures}
+            yield ShardCommit(plan_digest=plan_digest, quarantine=tuple(rows_of.get(row["index"], ())), figures=histograms, **row)
+
+
+def _shard_row(commit: ShardCommit) -> dict:
+    names = ("index", "source_sha256", "sha256", "size_bytes", "planned", "annotated")
+    row = {name: getattr(commit, name) for name in names}
+    row |= {"skipped": sorted(commit.skipped.items()), "quarantined": sorted(commit.quarantined.items())}
+    for name, histogram in commit.figures.items():
+        row |= {f"{name}_counts": histogram.counts, f"{name}_sum": histogram.sum}
+    return row
+
+
+def sum_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """Sum of a column of counts by reason, sorted by reason."""
+    entries = column.combine_chunks()
+    total = pa.table({"reason": entries.keys, "instances": entries.items}).group_by("reason").aggregate([("instances", "sum")])
+    return dict(sorted(zip(total["reason"].to_pylist(), total["instances_sum"].to_pylist(), strict=True)))
 
 
 def count_reasons(quarantine: Iterable[QuarantineRow]) -> dict[str, int]:

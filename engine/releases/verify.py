@@ -1,58 +1,72 @@
-"""Is a release what it says it is? Reads every object again and believes nothing but bytes."""
+"""Is a release what it says it is? Believes digests and listings, or, where it looks deep, nothing but bytes."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from engine.errors import EngineError, ReleaseError
-from engine.releases.store import READ_THREADS, Release, commit_key, first_problem, open_release, plan_key, read_rows, version_prefix
-from engine.releases.tables import SHARD_REASONS, count_reasons, quarantine_table
-from schemas.manifests import AnnotationPlan, ShardCommit
-from schemas.records import sha256_hex
+from engine.releases.figures import total_figures
+from engine.releases.listing import list_stored
+from engine.releases.store import (
+    Release,
+    commit_key,
+    commits_prefix,
+    first_problem,
+    object_key,
+    open_release,
+    plan_key,
+    version_prefix,
+)
+from engine.releases.tables import SHARD_REASONS, sum_counts
+from engine.releases.verify_rows import row_problems
+from schemas.manifests import AnnotationPlan
 
 _MOST_PROBLEMS = 20
 
 
-def verify_release(release: Release) -> None:
+def verify_release(release: Release, deep: bool = True) -> None:
     """Nothing when all is well; ReleaseError that lists what is wrong (the first 20 findings).
 
-    Checked: the manifest as stored and against HEAD; every object's sha256, size, schema, row count and order; finite numbers;
-    (key, annotation_id) unique over the release; annotated + skipped + quarantined = planned; plan, commit records, quarantine file.
+    Always: the manifest as stored and against HEAD; the tables' digests; the plan; annotated + skipped + quarantined = planned, for each
+    shard and in total; histograms; the quarantine rows against the counts.
+    deep: every object's sha256, size, schema, row count, order and histograms; finite numbers; (key, annotation_id) unique over the
+    release; every commit record. This reads the whole release. Otherwise objects and records are listed: each is there, each object of
+    its size.
     """
-    problems = list(_problems(release))
+    unreadable = list(_table_problems(release))
+    problems = [*_manifest_problems(release), *unreadable, *_plan_problems(release, readable=not unreadable)]
+    if not unreadable:
+        problems += [*_count_problems(release), *(row_problems(release) if deep else _listing_problems(release))]
     if problems:
         rest = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
         raise ReleaseError(f"{release.where}: {len(problems)} problems: " + "; ".join(problems[:_MOST_PROBLEMS]) + rest)
 
 
-def _problems(release: Release) -> Iterator[str]:
+def _manifest_problems(release: Release) -> Iterator[str]:
     m = release.manifest
     try:
         stored = open_release(release.store.url, m.name, m.version)
         if stored.digest != release.digest:
             yield f"the stored manifest has the digest {stored.digest}, the opened one {release.digest}"
+        release.store.get(f"{version_prefix(m.name, m.version)}/README.md")
     except EngineError as error:
         yield str(error)
-    yield from _plan_problems(release)
-    yield from _quarantine_problems(release)
-    seen: dict[tuple[str, str], int] = {}
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        for shard, (problems, names) in zip(m.shards, pool.map(lambda s: _shard_problems(release, s), m.shards), strict=True):
-            yield from problems
-            for name in names:
-                if name in seen:
-                    yield f"person {name} is in shard {seen[name]} and in shard {shard.index}"
-                seen[name] = shard.index
 
 
-def _plan_problems(release: Release) -> Iterator[str]:
+def _table_problems(release: Release) -> Iterator[str]:
+    for name in ("shards", "quarantined"):
+        try:
+            getattr(release, name)
+        except EngineError as error:
+            yield str(error)
+
+
+def _plan_problems(release: Release, readable: bool) -> Iterator[str]:
     m = release.manifest
     try:
         plan = AnnotationPlan.from_bytes(release.store.get(plan_key(m.plan_digest)))
@@ -67,50 +81,50 @@ def _plan_problems(release: Release) -> Iterator[str]:
     said = (m.dataset, m.split, m.settings, m.lineage.get("shard_set"), m.lineage.get("annotator"), m.lineage.get("body"))
     if said != (plan.dataset, plan.split, plan.settings, plan.shard_set_digest, plan.annotator_digest, plan.body_digest):
         yield "dataset, settings or lineage of the manifest are not those of its plan"
-    planned = [(s.index, s.sha256, s.instances) for s in plan.shards]
-    if planned != [(s.index, s.source_sha256, s.planned) for s in m.shards]:
-        yield "the manifest's shards are not those of its plan"
+    if readable:
+        columns = {"index": "index", "sha256": "source_sha256", "instances": "planned"}
+        if any([getattr(s, of) for s in plan.shards] != release.shards[name].to_pylist() for of, name in columns.items()):
+            yield "the release's shards are not those of its plan"
 
 
-def _quarantine_problems(release: Release) -> Iterator[str]:
-    m = release.manifest
-    for shard in m.shards:
-        counted = count_reasons(shard.quarantine)
-        if counted != shard.quarantined:
-            yield f"shard {shard.index}: quarantine rows count {counted}, the manifest says {shard.quarantined}"
-    folder = version_prefix(m.name, m.version)
-    try:
-        table = pq.read_table(io.BytesIO(release.store.get(f"{folder}/quarantine.parquet")))
-        if table != quarantine_table(m.shards):
-            yield "quarantine.parquet differs from the manifest"
-        release.store.get(f"{folder}/README.md")
-    except (EngineError, pa.ArrowInvalid) as error:
-        yield str(error)
+def _count_problems(release: Release) -> Iterator[str]:
+    """Conservation, for each shard and in total, and what the tables say of each other."""
+    m, shards, quarantined = release.manifest, release.shards, release.quarantined
+    accounted = shards["annotated"].to_numpy() + _per_shard(shards["skipped"]) + _per_shard(shards["quarantined"])
+    for row in np.flatnonzero(accounted != shards["planned"].to_numpy()):
+        yield f"shard {row}: planned {shards['planned'][row]} instances but accounts for {accounted[row]}"
+    totals = (pc.sum(shards["planned"]).as_py() or 0, pc.sum(shards["annotated"]).as_py() or 0)
+    if (*totals, sum_counts(shards["skipped"]), sum_counts(shards["quarantined"])) != (m.planned, m.annotated, m.skipped, m.quarantined):
+        yield "the manifest's totals are not the sums over its shards"
+    counted = quarantined.select(["shard", "reason", "instances"]).group_by(["shard", "reason"]).aggregate([("instances", "sum")])
+    said = shards["quarantined"].combine_chunks()
+    index = shards["index"].to_numpy().repeat(np.diff(said.offsets.to_numpy()))
+    pairs = (counted["shard"], counted["reason"], counted["instances_sum"]), (pa.array(index), said.keys, said.items)
+    rows, table = ({(s, r): n for s, r, n in zip(*(c.to_pylist() for c in columns), strict=True)} for columns in pairs)
+    for shard in sorted({shard for (shard, _), _ in rows.items() ^ table.items()}):
+        yield f"shard {shard}: the rows of the quarantine do not add up to the counts of the shard"
+    totals_of = total_figures(shards)
+    if {name: (f.counts, f.sum) for name, f in m.figures.items()} != {name: (h.counts, h.sum) for name, h in totals_of.items()}:
+        yield "the manifest's figures are not the sums over its shards"
 
 
-def _shard_problems(release: Release, shard: ShardCommit) -> tuple[list[str], list[tuple[str, str]]]:
-    problems = []
-    if not set(SHARD_REASONS) & set(shard.quarantined):
-        try:
-            data = release.store.get(commit_key(shard.plan_digest, shard.index))
-            if sha256_hex(data) != sha256_hex(shard.to_bytes()):
-                problems.append(f"shard {shard.index}: its commit record differs from the manifest")
-        except EngineError as error:
-            problems.append(f"shard {shard.index}: no commit record: {error}")
-    try:
-        table = read_rows(release.store, shard)
-    except EngineError as error:
-        return [*problems, str(error)], []
-    if set(table["dataset"].to_pylist()) - {release.manifest.dataset}:
-        problems.append(f"shard {shard.index}: rows of another dataset than {release.manifest.dataset!r}")
-    names = list(zip(table["key"].to_pylist(), table["annotation_id"].to_pylist(), strict=True))
-    if names != sorted(names):
-        problems.append(f"shard {shard.index}: rows are not sorted by (key, annotation_id)")
-    for name in ("bbox_xywh", "pose", "betas", "transl", "focal", "princpt"):
-        values = table[name].combine_chunks().flatten().to_numpy()
-        if not np.isfinite(values).all():
-            problems.append(f"shard {shard.index}: {name} has NaN or infinite values")
-    score = table["score"].to_numpy()
-    if not ((score >= 0) & (score <= 1)).all():
-        problems.append(f"shard {shard.index}: a score outside [0, 1]")
-    return problems, names
+def _per_shard(column: pa.ChunkedArray) -> np.ndarray:
+    """Sum over the reasons of each row of a column of counts."""
+    entries = column.combine_chunks()
+    running = np.concatenate([[0], np.cumsum(entries.items.to_numpy())])
+    return np.diff(running[entries.offsets.to_numpy()])
+
+
+def _listing_problems(release: Release) -> Iterator[str]:
+    m, shards = release.manifest, release.shards
+    records = {key for key, _ in list_stored(release.store, commits_prefix(m.plan_digest))}
+    aside = pc.is_in(release.quarantined["reason"], pa.array(SHARD_REASONS))
+    without = set(release.quarantined["shard"].filter(aside).to_pylist())
+    for index in shards["index"].to_pylist():
+        if index not in without and commit_key(m.plan_digest, index) not in records:
+            yield f"shard {index}: no commit record: {commit_key(m.plan_digest, index)}"
+    sizes = {key: stored.size_bytes for key, stored in list_stored(release.store, "objects")}
+    for index, sha256, size in zip(*(shards[name].to_pylist() for name in ("index", "sha256", "size_bytes")), strict=True):
+        if (found := sizes.get(object_key(sha256))) != size:
+            has = "no such object" if found is None else f"expected {size} bytes, found {found}"
+            yield f"pseudo-GT of shard {index}: {object_key(sha256)}: {has}"

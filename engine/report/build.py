@@ -32,7 +32,11 @@ from engine.training.history import read_history
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from schemas.sample import Instance, Sample
 
-_QUALITY = ("score", "reprojection_error", "visible_fraction", "truncation", "latent_norm", "valid_joints")
+_QUALITY = (
+    "score", "keypoint_similarity", "reprojection_error", "visible_fraction", "truncation", "latent_norm", "flip_disagreement",
+    "valid_joints",
+)  # fmt: skip
+_SHARES = ("score", "keypoint_similarity", "visible_fraction", "truncation")
 _FIGURES_A_SHEET = 12
 _HOW_TO_READ = (
     "Left the photograph with its annotated 2D keypoints; in the middle the predicted meshes over it, from the camera; on the right "
@@ -51,8 +55,8 @@ _RELEASE_ROW = (
     "compare with the rows above."
 )
 _SCORE = (
-    "Score, from 0 to 1, says how closely a mesh meets the annotated 2D joints. It is strict: joints that are off by 5 % of the box's "
-    "size on average already bring it to 0.37 or less. It knows nothing of depth."
+    "Score, from 0 to 1, says how closely a mesh meets the annotated 2D joints: 0.5 where all are off by 10 % of the box's size. "
+    "It is lower for people who are cut off by the image or have few joints, and knows little of depth."
 )
 
 
@@ -164,7 +168,7 @@ def _release_section(config: ReportConfig, wanted: ReportedRelease, release: Rel
             drawn = figures(rows, keys, shards, body, _release_caption, truth)
             blocks += _sheets(store, f"pictures/{name}-{kind}", drawn, body, title)
         columns = {column: rows[column].to_numpy() for column in _QUALITY}
-        if png := histograms(columns, dict.fromkeys(("score", "visible_fraction", "truncation"), (0.0, 1.0))):
+        if png := histograms(columns, dict.fromkeys(_SHARES, (0.0, 1.0))):
             blocks.append(_picture(store, f"pictures/{name}-quality.png", png, "Quality, person by person; the line is the median."))
             meanings = [(c.replace("_", " "), PSEUDO_GT_SCHEMA.field(c).metadata[b"meaning"].decode()) for c in _QUALITY]
             blocks.append(Table(("figure", "meaning"), meanings, left=2, fold="What the figures mean"))

@@ -25,7 +25,7 @@ class Table:
         for number, row in enumerate(self.rows):
             cells = "".join(f"<td{_flush(i, self.left)}>{escape(c)}</td>" for i, c in enumerate(row))
             body.append(f"<tr{' class=apart' if number in self.highlight else ''}>{cells}</tr>")
-        table = f'<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        table = f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         return table if self.fold is None else f"<details><summary>{escape(self.fold)}</summary>{table}</details>"
 
 
@@ -73,7 +73,7 @@ def page(title: str, summary: str, sections: Sequence[Section]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_CSS}</style></head><body><header><h1>{escape(title)}</h1><p>{escape(summary)}</p>"
-        f'<nav>{links}</nav></header><main>{"".join(s.html() for s in sections)}</main></body></html>\n'
+        f"<nav>{links}</nav></header><main>{''.join(s.html() for s in sections)}</main></body></html>\n"
     )
 
 

@@ -45,8 +45,12 @@ def drawn_keys(rows: pa.Table, count: int, seed: int) -> list[str]:
 
 
 def figures(
-    rows: pa.Table, keys: Sequence[str], shards: ShardSet, body: Body,
-    caption: Callable[[Sample, list[Row]], list[str]], truth: Callable[[Instance], np.ndarray | None] = lambda instance: None,
+    rows: pa.Table,
+    keys: Sequence[str],
+    shards: ShardSet,
+    body: Body,
+    caption: Callable[[Sample, list[Row]], list[str]],
+    truth: Callable[[Instance], np.ndarray | None] = lambda instance: None,
 ) -> list[Figure]:
     """One figure a key, in order, with the meshes of all its rows. `truth` gives an instance's true mesh (V, 3), if it has one.
 

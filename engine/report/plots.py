@@ -15,8 +15,17 @@ import numpy as np
 _NOT_LOSSES = {"step", "epoch", "lr", "samples_per_s", "wait_share", "grad_norm"}
 _INK, _GRID = "#1f2937", "#e5e7eb"
 _STYLE = {
-    "font.size": 9, "axes.edgecolor": "#9ca3af", "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": _GRID, "axes.axisbelow": True,
+    "font.size": 9,
+    "axes.edgecolor": "#9ca3af",
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": _GRID,
+    "axes.axisbelow": True,
 }
 
 

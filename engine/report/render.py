@@ -146,4 +146,3 @@ def _shade(vertices: np.ndarray, faces: np.ndarray, face_R: np.ndarray, weights_
     normal *= np.where((normal * towards_camera).sum(axis=1, keepdims=True) < 0, -1, 1)
     light = sum(np.maximum(normal @ direction, 0) * strength for direction, strength in _LIGHTS)
     return np.minimum(_AMBIENT + light, 1.1)[:, None]
-

@@ -14,23 +14,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from engine.body.pose_prior import PosePrior, PriorConfig, load_prior
 from engine.body.smpl import Body, BodyConfig, load_body
 from engine.config import validate
-from engine.errors import CheckpointMismatch, CommitConflict, MissingInput, StorageError
+from engine.errors import CheckpointMismatch, CommitConflict
 from engine.models.estimator import Network
-from engine.models.pretrained import load_weights
 from engine.models.registry import build, config_type
 from engine.storage import Store
 from engine.training.config import recorded_identity
+from engine.training.read_checkpoint import LATEST, MANIFEST, Checkpoint, latest, open_checkpoint, pointer_bytes, read_manifest
 from schemas.checkpoints import CheckpointFile, CheckpointManifest, CheckpointPart, CheckpointPointer
 from schemas.records import sha256_hex
-
-LATEST = "LATEST"
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -42,24 +38,6 @@ class LoadedNetwork:
     body: Body
     prior: PosePrior | None
     digest: str
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A committed checkpoint, its manifest read and checked against LATEST; its files are checked when read."""
-
-    store: Store
-    manifest: CheckpointManifest
-
-    def get(self, name: str) -> bytes:
-        """A file's bytes. StorageError if they are not those the manifest names."""
-        if name not in self.manifest.files:
-            raise CheckpointMismatch(f"checkpoint {self.store.url}: its manifest names no {name}; it has {', '.join(self.manifest.files)}")
-        return self.store.get_checked(name, self.manifest.files[name].sha256)
-
-    def tensors(self, name: str) -> Any:
-        """What torch.save wrote, tensors and containers alone. UnsafeInput if there is anything else."""
-        return load_weights(self.get(name), f"{self.store.url}/{name}")
 
 
 def serialise(state: Any) -> bytes:
@@ -82,13 +60,13 @@ def commit(run: Store, files: dict[str, bytes], keep: int, **fields: Any) -> Che
     """
     path = f"checkpoints/{fields['step']:08d}"
     folder = run.child(path)
-    before, newest = _pointer_bytes(run), latest(run)
+    before, newest = pointer_bytes(run), latest(run)
     if newest is not None:
         _require_same_training(newest.manifest, fields, run)
     if newest is not None and newest.manifest.step > fields["step"]:
         raise CommitConflict(f"{run.url}: another run is ahead, at step {newest.manifest.step}; stop one of the two")
     if folder.exists(MANIFEST):
-        manifest = _manifest(folder)
+        manifest = read_manifest(folder)
         _require_same_training(manifest, fields, run)
     else:
         run.clear(path)
@@ -102,35 +80,6 @@ def commit(run: Store, files: dict[str, bytes], keep: int, **fields: Any) -> Che
         run.swap(LATEST, before, pointer.to_bytes())
     _drop_old(run, keep, manifest.step)
     return manifest
-
-
-def latest(run: Store) -> Checkpoint | None:
-    """The checkpoint a run goes on from, or None when there is none yet. StorageError if LATEST or the manifest is damaged."""
-    data = _pointer_bytes(run)
-    if data is None:
-        return None
-    try:
-        pointer = CheckpointPointer.from_bytes(data)
-    except ValidationError:
-        raise StorageError(
-            f"{run.url}/{LATEST}: expected a checkpoint pointer, found {data[:80]!r}; restore it, or train in a new directory"
-        ) from None
-    folder = run.child(pointer.path)
-    folder.get_checked(MANIFEST, pointer.manifest_sha256)
-    return Checkpoint(folder, _manifest(folder))
-
-
-def open_checkpoint(url: str) -> Checkpoint:
-    """The checkpoint at a URL: a run directory (its LATEST) or one checkpoint's folder. MissingInput if it is neither."""
-    store = Store(url)
-    if store.exists(MANIFEST):
-        return Checkpoint(store, _manifest(store))
-    if (found := latest(store)) is None:
-        raise MissingInput(
-            f"{url}: no checkpoint there; expected a run directory with {LATEST}, or a checkpoint's folder with {MANIFEST}. "
-            "Check the path, or train first"
-        )
-    return found
 
 
 def load_network(url: str, device: str = "cpu") -> LoadedNetwork:
@@ -200,22 +149,6 @@ def _require_same_training(there: CheckpointManifest, fields: dict[str, Any], ru
 
 def _shape(value: Any) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, torch.Tensor) else ()
-
-
-def _pointer_bytes(run: Store) -> bytes | None:
-    try:
-        return run.get(LATEST)
-    except MissingInput:
-        return None
-
-
-def _manifest(folder: Store) -> CheckpointManifest:
-    try:
-        return CheckpointManifest.from_bytes(folder.get(MANIFEST))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "top level"
-        raise StorageError(f"{folder.url}/{MANIFEST}: not a checkpoint's manifest: {key}: {first['msg']}") from None
 
 
 def _drop_old(run: Store, keep: int, newest: int) -> None:

@@ -19,10 +19,10 @@ from engine.loading.batches import LoadingConfig, SourceConfig
 from engine.models.estimators.hmr import HmrConfig
 from engine.models.estimators.pose2pose import Pose2PoseConfig
 from engine.models.losses import LossConfig
-from engine.models.registry import network_name
 from engine.models.simple_baselines import SimpleBaselinesConfig
 from engine.releases.store import open_release
 from engine.storage import absolute
+from schemas.checkpoints import network_name
 
 
 class OptimConfig(Config):
@@ -239,8 +239,20 @@ def with_release_versions(config: TrainConfig, trained_on: Mapping[str, str]) ->
 PATH_FIELDS = {"out", "url", "release_url", "cache_dir", "backbone_init", "init_from", "smpl_dir", "h36m_regressor", "vposer_dir"}
 """Fields of TrainConfig, at any depth, that hold a path or URL."""
 RUNTIME_FIELDS = {
-    "out", "device", "num_workers", "elastic_check_s", "micro_batch", "cpus_per_worker", "threads", "compile",
-    "checkpoint_every_steps", "checkpoint_every_s", "keep_checkpoints", "log_every_steps", "progress_every_s", "max_failures",
+    "out",
+    "device",
+    "num_workers",
+    "elastic_check_s",
+    "micro_batch",
+    "cpus_per_worker",
+    "threads",
+    "compile",
+    "checkpoint_every_steps",
+    "checkpoint_every_s",
+    "keep_checkpoints",
+    "log_every_steps",
+    "progress_every_s",
+    "max_failures",
 }
 """Fields of TrainConfig that may differ when a run is submitted again."""
 

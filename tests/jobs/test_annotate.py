@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from engine.config import run_job
-from engine.fanout.run import AnnotateConfig, annotate
+from engine.fanout.config import AnnotateConfig
+from engine.fanout.run import annotate
 from engine.releases.store import open_release
 from engine.releases.verify import verify_release
 from tests.engine.fanout.conftest import make_shards, write_shard_set

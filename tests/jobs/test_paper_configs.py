@@ -11,7 +11,7 @@ import pytest
 
 from engine.config import Config, load_config
 from engine.evaluation.run import EvaluateConfig
-from engine.fanout.run import AnnotateConfig
+from engine.fanout.config import AnnotateConfig
 from engine.loading.augmentation import AugmentConfig
 from engine.shards.ingest import IngestConfig
 from engine.training.config import TrainAnnotatorConfig, TrainEstimatorConfig

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.body.body_files import BodyArrays, read_body_file
+from engine.body.body_files import OPEN_BODY, BodyArrays, read_body_file
 from engine.body.rotations import flip_pose_aa
-from engine.body.smpl import OPEN_BODY, Body, BodyConfig, load_body
+from engine.body.smpl import Body, BodyConfig, load_body
 from schemas.skeletons import SKELETONS, SMPL24
 
 

@@ -18,8 +18,8 @@ import smplx
 import torch
 from smplx.utils import Struct
 
-from engine.body.body_files import BodyArrays, read_body_file
-from engine.body.smpl import OPEN_BODY, Body, BodyConfig, load_body
+from engine.body.body_files import OPEN_BODY, BodyArrays, read_body_file
+from engine.body.smpl import Body, BodyConfig, load_body
 from engine.errors import ConfigError, LicensedFileMissing, MissingInput, UnsafeInput
 from schemas.skeletons import COCO17, POSE2POSE33, SMPL24
 
@@ -50,10 +50,13 @@ def schema_file() -> dict[str, np.ndarray]:
     joints = rng.random((24, v)) * (rng.random((24, v)) > 0.995)
     parents = np.array([2**32 - 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21], np.uint32)
     return {
-        "v_template": rng.normal(0, 0.5, (v, 3)), "shapedirs": rng.normal(0, 0.02, (v, 3, 10)),
-        "posedirs": rng.normal(0, 0.01, (v, 3, 207)), "weights": weights / weights.sum(1, keepdims=True),
+        "v_template": rng.normal(0, 0.5, (v, 3)),
+        "shapedirs": rng.normal(0, 0.02, (v, 3, 10)),
+        "posedirs": rng.normal(0, 0.01, (v, 3, 207)),
+        "weights": weights / weights.sum(1, keepdims=True),
         "J_regressor": joints / joints.sum(1, keepdims=True),
-        "f": rng.integers(0, v, (100, 3)).astype(np.uint32), "kintree_table": np.stack([parents, np.arange(24, dtype=np.uint32)]),
+        "f": rng.integers(0, v, (100, 3)).astype(np.uint32),
+        "kintree_table": np.stack([parents, np.arange(24, dtype=np.uint32)]),
     }
 
 

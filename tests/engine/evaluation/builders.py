@@ -12,7 +12,8 @@ import torch
 
 from engine.body.smpl import Body, BodyConfig
 from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
-from engine.releases.commit import commit_shard, draft_release, make_commit, publish
+from engine.releases.commit import commit_shard, make_commit
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release
 from engine.releases.tables import encode
 from engine.report.render import View, composite, project, render_mesh
@@ -35,7 +36,9 @@ def person(rng: np.random.Generator, number: int, x: float) -> SmplParams:
     pose[0] = (np.pi, 0, 0)
     pose[16, 2], pose[17, 2] = -1.1, 1.1
     return SmplParams(
-        pose=tuple(pose.ravel().tolist()), betas=tuple(rng.normal(0, 0.5, 10).tolist()), transl=(x, 0.2, 4.0),
+        pose=tuple(pose.ravel().tolist()),
+        betas=tuple(rng.normal(0, 0.5, 10).tolist()),
+        transl=(x, 0.2, 4.0),
         gender=("male", "female")[number % 2],
     )
 
@@ -84,13 +87,28 @@ def write_people(
         store.create(index_path, index)
         entries.append(
             ShardEntry(
-                path=path, sha256=sha256_hex(tar), size_bytes=len(tar), samples=len(mine), instances=2 * len(mine),
-                index_path=index_path, index_sha256=sha256_hex(index),
+                path=path,
+                sha256=sha256_hex(tar),
+                size_bytes=len(tar),
+                samples=len(mine),
+                instances=2 * len(mine),
+                index_path=index_path,
+                index_sha256=sha256_hex(index),
             )
         )
     manifest = ShardSetManifest(
-        dataset="people", split="test", supervision="itw3d", shards=tuple(entries), samples=images, instances=2 * images,
-        found_instances=2 * images, skipped={}, quarantined={}, quarantine=(), raw_digest=ANY_DIGEST, config_digest=ANY_DIGEST,
+        dataset="people",
+        split="test",
+        supervision="itw3d",
+        shards=tuple(entries),
+        samples=images,
+        instances=2 * images,
+        found_instances=2 * images,
+        skipped={},
+        quarantined={},
+        quarantine=(),
+        raw_digest=ANY_DIGEST,
+        config_digest=ANY_DIGEST,
         created_at="2020",
     )
     store.create("manifest.json", manifest.to_bytes())
@@ -103,9 +121,20 @@ def write_checkpoint(url: str, body: Body, seed: int = 0) -> None:
     config = Pose2PoseConfig(backbone="resnet18", width=0.25, output_stride=16, input_hw=(128, 96), feature_dim=16, head="6d")
     rows = [{"step": s, "epoch": 0, "lr": 1e-3, "loss": 9.0 / s, "joint_img": 5.0 / s, "samples_per_s": 100.0} for s in (1, 2, 3)]
     commit(
-        Store(url), {"model.pt": serialise(Pose2Pose(config, body).state_dict()), "history.jsonl": history_bytes(rows)}, keep=1,
-        role="annotator", step=3, epoch=0, total_steps=3, samples_consumed=12, model=config.model_dump(mode="json"),
-        body=part(body, BodyConfig()), prior=None, config={}, config_digest=ANY_DIGEST, training_sets={"people": ANY_DIGEST},
+        Store(url),
+        {"model.pt": serialise(Pose2Pose(config, body).state_dict()), "history.jsonl": history_bytes(rows)},
+        keep=1,
+        role="annotator",
+        step=3,
+        epoch=0,
+        total_steps=3,
+        samples_consumed=12,
+        model=config.model_dump(mode="json"),
+        body=part(body, BodyConfig()),
+        prior=None,
+        config={},
+        config_digest=ANY_DIGEST,
+        training_sets={"people": ANY_DIGEST},
     )
 
 
@@ -117,14 +146,22 @@ def write_release(url: str, name: str, people: ShardSet, body: Body, seed: int =
         for i, e in enumerate(people.manifest.shards)
     )
     plan = AnnotationPlan(
-        dataset="people", split="test", shard_set_digest=people.digest, annotator="truth", annotator_digest=ANY_DIGEST,
-        body_digest=body.digest, prior_digest=None, settings={}, shards=plans,
+        dataset="people",
+        split="test",
+        shard_set_digest=people.digest,
+        annotator="truth",
+        annotator_digest=ANY_DIGEST,
+        body_digest=body.digest,
+        prior_digest=None,
+        settings={},
+        shards=plans,
     )
     commits = {}
     for shard, entry in zip(plans, people.manifest.shards, strict=True):
         rows = [_row(sample, i, rng, noise) for sample, _ in read_samples(people.fetch(entry), entry) for i in sample.instances]
-        data = encode(pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA))
-        commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, len(rows), ()), data).commit
+        table = pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA)
+        data = encode(table)
+        commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, table, ()), data).commit
     lineage = {"shard_set": people.digest, "body": body.digest}
     return publish(store, draft_release(name, plan, commits, body.name, lineage))
 
@@ -143,8 +180,13 @@ def instance_of(name: str, smpl: SmplParams, box: tuple[float, float, float, flo
     joints = [(x + w * (i % 5) / 4, y + h * i / 16) for i in range(17)]
     camera = Camera(focal=(FOCAL, FOCAL), princpt=((WIDTH - 1) / 2, (HEIGHT - 1) / 2))
     return Instance(
-        annotation_id=name, bbox_xywh=box, skeleton="coco17", joints_img=tuple(joints), joints_valid=(True,) * 17,
-        smpl=smpl if truth else None, camera=camera if truth else None,
+        annotation_id=name,
+        bbox_xywh=box,
+        skeleton="coco17",
+        joints_img=tuple(joints),
+        joints_valid=(True,) * 17,
+        smpl=smpl if truth else None,
+        camera=camera if truth else None,
     )
 
 
@@ -152,8 +194,22 @@ def _row(sample: Sample, instance: Instance, rng: np.random.Generator, noise: fl
     turned = np.array(instance.smpl.pose) + rng.normal(0, noise, 72) * (np.arange(72) >= 3)
     error = float(rng.uniform(0.01, 0.1))
     return {
-        "dataset": sample.dataset, "key": sample.key, "annotation_id": instance.annotation_id, "bbox_xywh": instance.bbox_xywh,
-        "pose": turned.tolist(), "betas": instance.smpl.betas, "transl": instance.smpl.transl, "focal": instance.camera.focal,
-        "princpt": instance.camera.princpt, "latent": [float("nan")] * 32, "reprojection_error": error, "visible_fraction": 0.9,
-        "valid_joints": 17, "latent_norm": float("nan"), "truncation": 0.0, "score": 0.9 * float(np.exp(-error / 0.05)),
+        "dataset": sample.dataset,
+        "key": sample.key,
+        "annotation_id": instance.annotation_id,
+        "bbox_xywh": instance.bbox_xywh,
+        "pose": turned.tolist(),
+        "betas": instance.smpl.betas,
+        "transl": instance.smpl.transl,
+        "focal": instance.camera.focal,
+        "princpt": instance.camera.princpt,
+        "latent": [float("nan")] * 32,
+        "reprojection_error": error,
+        "visible_fraction": 0.9,
+        "keypoint_similarity": 2 ** -((error / 0.1) ** 2),
+        "valid_joints": 17,
+        "latent_norm": float("nan"),
+        "flip_disagreement": float("nan"),
+        "truncation": 0.0,
+        "score": 2 ** -((error / 0.1) ** 2),
     }

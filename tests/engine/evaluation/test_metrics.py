@@ -60,7 +60,9 @@ def test_pa_mpjpe_agrees_with_explicit_optimisation(mirrored):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 2**31), scale=st.floats(0.05, 20), shift=st.lists(st.floats(-5000, 5000), min_size=3, max_size=3),
+    seed=st.integers(0, 2**31),
+    scale=st.floats(0.05, 20),
+    shift=st.lists(st.floats(-5000, 5000), min_size=3, max_size=3),
 )
 def test_pa_errors_do_not_change_under_similarity_transforms_of_the_prediction(seed, scale, shift):
     pred, target = _poses(seed % 1000, persons=3)

@@ -157,4 +157,3 @@ def test_truth_has_the_persons_gender(real_data, tmp_path):
     sizes = np.ptp(meshes, axis=1)[:, 1] / np.ptp(neutral, axis=1)[:, 1]
     assert sizes[0] > 1.02 and sizes[1] < 0.98 and sizes[2] == pytest.approx(sizes[0])
     assert score_meshes(meshes[[0, 2]], meshes[[2, 0]], smpl).summary().mpjpe_mm < 1e-3
-

@@ -24,8 +24,11 @@ def config(tmp_path_factory):
     write_release(f"{root}/store", "people", people, body, noise=0.1)
     (root / "truth.parquet").write_bytes(truth_bytes(people))
     return EvaluateConfig(
-        out=f"{root}/out", networks=[{"name": n, "checkpoint": f"{root}/{n}"} for n in "fg"], test_set=f"{root}/people",
-        mean_pose_from=[f"{root}/training"], device="cpu",
+        out=f"{root}/out",
+        networks=[{"name": n, "checkpoint": f"{root}/{n}"} for n in "fg"],
+        test_set=f"{root}/people",
+        mean_pose_from=[f"{root}/training"],
+        device="cpu",
         release={"root": f"{root}/store", "name": "people", "truth": f"{root}/truth.parquet"},
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.fanout.run import AnnotateConfig, PoolConfig
+from engine.fanout.config import AnnotateConfig, PoolConfig
 from engine.shards.writer import write_shard
 from engine.storage import Store
 from schemas.manifests import ShardEntry, ShardSetManifest

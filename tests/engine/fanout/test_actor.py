@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,21 @@ import pytest
 
 from engine.annotators.base import Annotator, Prediction
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
-from engine.errors import CheckpointMismatch, EngineError, ShardCorrupt
-from engine.fanout.actor import CORRUPT, DIED, FAILED, ShardWorker, WorkerSpec
+from engine.errors import CheckpointMismatch, EngineError
+from engine.fanout.actor import ShardWorker
 from engine.fanout.plan import plan_annotation
+from engine.fanout.shard_stages import PERSON_ERROR
+from engine.fanout.split import AnnotateWorker, CropWorker
+from engine.fanout.work import WorkerSpec
+from engine.loading.decode import Decoder
+from engine.loading.persons import person_batches
 from engine.releases.commit import load_commit, load_commits, save_plan
 from engine.releases.store import object_key
-from engine.releases.tables import encode
-from engine.shards.reader import open_shard_set
+from engine.releases.tables import CORRUPT, DIED, FAILED, encode
+from engine.shards.reader import open_shard_set, read_samples
 from engine.storage import Store
-from schemas.manifests import ShardCommit
+from schemas.crops import CropSpec
+from schemas.manifests import AnnotationPlan, ShardCommit
 from tests.engine.fanout.conftest import make_shards, write_shard_set
 
 COMPUTING = {"batch_size": 4, "threads": 1, "device": "cpu", "decode_device": "cpu"}
@@ -51,27 +58,37 @@ class BrokenAnnotator(MeanPoseAnnotator):
         raise self.error
 
 
-def make_spec(url: str, out: str, make: Callable[[], Annotator] | None = None, **fields: object) -> WorkerSpec:
+@dataclass(frozen=True)
+class Job:
+    """A planned annotation of a shard set, and what its workers are told."""
+
+    worker: WorkerSpec
+    plan: AnnotationPlan
+    shard_set_url: str
+    out_url: str
+
+
+def make_job(url: str, out: str, make: Callable[[], Annotator] | None = None, **fields: object) -> Job:
     make = make or (lambda: MeanPoseAnnotator(MeanPoseConfig()))
     shard_set = open_shard_set(url)
     plan = plan_annotation(shard_set.manifest, shard_set.digest, url, MeanPoseAnnotator(MeanPoseConfig()).identity(), COMPUTING)
-    return WorkerSpec(
-        **{"plan": plan, "shard_set_url": url, "out_url": out, "make_annotator": make, "submission": "s", "max_attempts": 2} | fields
-    )
+    digests = {"plan_digest": plan.digest(), "annotator_digest": plan.annotator_digest, "settings": plan.settings}
+    spec = WorkerSpec(**{"out_url": out, "make_annotator": make, "submission": "s", "max_attempts": 2} | digests | fields)
+    return Job(spec, plan, url, out)
 
 
-def committed(spec: WorkerSpec, index: int) -> ShardCommit:
-    commit = load_commit(Store(spec.out_url), spec.plan.digest(), index)
+def committed(job: Job, index: int) -> ShardCommit:
+    commit = load_commit(Store(job.out_url), job.plan.digest(), index)
     assert commit is not None
     return commit
 
 
 def test_a_shard_becomes_sorted_rows_of_every_person(shard_set: str, tmp_path: Path) -> None:
-    spec = make_spec(shard_set, str(tmp_path / "out"))
-    result = ShardWorker(spec).run(spec.plan.shards[1])
+    job = make_job(shard_set, str(tmp_path / "out"))
+    result = ShardWorker(job.worker).run(job.plan.shards[1])
     assert (result.index, result.failure, result.annotated, result.quarantined) == (1, "", 6, {})
-    commit = committed(spec, 1)
-    table = pq.read_table(io.BytesIO(Store(spec.out_url).get(object_key(commit.sha256))))
+    commit = committed(job, 1)
+    table = pq.read_table(io.BytesIO(Store(job.out_url).get(object_key(commit.sha256))))
     names = list(zip(table["key"].to_pylist(), table["annotation_id"].to_pylist(), strict=True))
     assert names == [(f"s01_{i:03d}", f"s01_{i:03d}-{p}") for i in range(3) for p in range(2)]
     assert set(table["dataset"].to_pylist()) == {"coco"}
@@ -81,33 +98,33 @@ def test_a_shard_becomes_sorted_rows_of_every_person(shard_set: str, tmp_path: P
 def test_doing_it_again_elsewhere_gives_the_same_bytes(shard_set: str, tmp_path: Path) -> None:
     commits = []
     for name in ("a", "b"):
-        spec = make_spec(shard_set, str(tmp_path / name))
-        worker = ShardWorker(spec)
-        order = spec.plan.shards if name == "a" else spec.plan.shards[::-1]
+        job = make_job(shard_set, str(tmp_path / name))
+        worker = ShardWorker(job.worker)
+        order = job.plan.shards if name == "a" else job.plan.shards[::-1]
         for shard in order:
             worker.run(shard)
-        commits.append({i: c.to_bytes() for i, c in load_commits(Store(spec.out_url), spec.plan).items()})
+        commits.append({i: c.to_bytes() for i, c in load_commits(Store(job.out_url), job.plan).items()})
     assert commits[0] == commits[1]
 
 
 def test_a_committed_shard_is_not_done_again(shard_set: str, tmp_path: Path) -> None:
-    spec = make_spec(shard_set, str(tmp_path / "out"))
-    first = ShardWorker(spec).run(spec.plan.shards[0])
-    again = make_spec(shard_set, spec.out_url, make=lambda: _broken(AssertionError("must not be asked")))
-    second = ShardWorker(again).run(spec.plan.shards[0])
-    assert (second.annotated, second.failure) == (first.annotated, "") and second.compute_s == 0
+    job = make_job(shard_set, str(tmp_path / "out"))
+    first = ShardWorker(job.worker).run(job.plan.shards[0])
+    again = make_job(shard_set, job.out_url, make=lambda: _broken(AssertionError("must not be asked")))
+    second = ShardWorker(again.worker).run(job.plan.shards[0])
+    assert (second.annotated, second.failure) == (first.annotated, "") and second.computed == 0
 
 
 def test_a_truncated_jpeg_costs_only_its_own_persons(tmp_path: Path) -> None:
     shards = make_shards(1, 4)
-    whole = make_spec(write_shard_set(str(tmp_path / "whole"), shards), str(tmp_path / "out_whole"))
+    whole = make_job(write_shard_set(str(tmp_path / "whole"), shards), str(tmp_path / "out_whole"))
     sample, image, extension = shards[0][2]
     shards[0][2] = (sample, image[: len(image) // 2], extension)
-    cut = make_spec(write_shard_set(str(tmp_path / "cut"), shards), str(tmp_path / "out_cut"))
+    cut = make_job(write_shard_set(str(tmp_path / "cut"), shards), str(tmp_path / "out_cut"))
     tables = []
-    for spec in (whole, cut):
-        assert ShardWorker(spec).run(spec.plan.shards[0]).failure == ""
-        tables.append(pq.read_table(io.BytesIO(Store(spec.out_url).get(object_key(committed(spec, 0).sha256)))))
+    for job in (whole, cut):
+        assert ShardWorker(job.worker).run(job.plan.shards[0]).failure == ""
+        tables.append(pq.read_table(io.BytesIO(Store(job.out_url).get(object_key(committed(job, 0).sha256)))))
     commit = committed(cut, 0)
     assert (commit.planned, commit.annotated, commit.quarantined) == (8, 6, {"undecodable": 2})
     (row,) = commit.quarantine
@@ -118,9 +135,9 @@ def test_a_truncated_jpeg_costs_only_its_own_persons(tmp_path: Path) -> None:
 
 
 def test_impossible_output_is_quarantined_with_its_reason(shard_set: str, tmp_path: Path) -> None:
-    spec = make_spec(shard_set, str(tmp_path / "out"), make=lambda: NanAnnotator(MeanPoseConfig()))
-    ShardWorker(spec).run(spec.plan.shards[0])
-    commit = committed(spec, 0)
+    job = make_job(shard_set, str(tmp_path / "out"), make=lambda: NanAnnotator(MeanPoseConfig()))
+    ShardWorker(job.worker).run(job.plan.shards[0])
+    commit = committed(job, 0)
     assert (commit.planned, commit.annotated, commit.quarantined) == (6, 3, {"behind_camera": 1, "non_finite": 2})
     assert {row.annotation_id for row in commit.quarantine} == {"s00_001-0", "s00_001-1", "s00_002-1"}
     assert any("pose has NaN" in row.message for row in commit.quarantine)
@@ -130,15 +147,15 @@ def test_the_same_person_twice_is_kept_once(tmp_path: Path) -> None:
     shards = make_shards(1, 1)
     sample, image, extension = shards[0][0]
     twice = sample.model_copy(update={"instances": sample.instances + sample.instances[:1]})
-    spec = make_spec(write_shard_set(str(tmp_path / "set"), [[(twice, image, extension)]]), str(tmp_path / "out"))
-    ShardWorker(spec).run(spec.plan.shards[0])
-    assert (committed(spec, 0).annotated, committed(spec, 0).quarantined) == (2, {"duplicate_id": 1})
+    job = make_job(write_shard_set(str(tmp_path / "set"), [[(twice, image, extension)]]), str(tmp_path / "out"))
+    ShardWorker(job.worker).run(job.plan.shards[0])
+    assert (committed(job, 0).annotated, committed(job, 0).quarantined) == (2, {"duplicate_id": 1})
 
 
 def test_a_shard_without_persons_has_an_empty_table(tmp_path: Path) -> None:
-    spec = make_spec(write_shard_set(str(tmp_path / "set"), make_shards(1, 2, persons=0)), str(tmp_path / "out"))
-    assert ShardWorker(spec).run(spec.plan.shards[0]).failure == ""
-    assert committed(spec, 0).annotated == 0 and committed(spec, 0).size_bytes > 0
+    job = make_job(write_shard_set(str(tmp_path / "set"), make_shards(1, 2, persons=0)), str(tmp_path / "out"))
+    assert ShardWorker(job.worker).run(job.plan.shards[0]).failure == ""
+    assert committed(job, 0).annotated == 0 and committed(job, 0).size_bytes > 0
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "swap", "gone"])
@@ -151,12 +168,12 @@ def test_a_damaged_shard_fails_with_its_name(shard_set: str, tmp_path: Path, dam
         path.write_bytes((Path(shard_set) / "shards" / "000002.tar").read_bytes())
     elif damage != "gone":
         path.write_bytes(bytes(data) if damage == "flip" else bytes(data[: len(data) // 2]))
-    spec = make_spec(shard_set, str(tmp_path / "out"))
-    worker = ShardWorker(spec)
-    result = worker.run(spec.plan.shards[1])
+    job = make_job(shard_set, str(tmp_path / "out"))
+    worker = ShardWorker(job.worker)
+    result = worker.run(job.plan.shards[1])
     assert result.failure == (FAILED if damage == "gone" else CORRUPT) and "000001.tar" in result.message
-    assert worker.run(spec.plan.shards[0]).failure == ""
-    assert load_commit(Store(spec.out_url), spec.plan.digest(), 1) is None
+    assert worker.run(job.plan.shards[0]).failure == ""
+    assert load_commit(Store(job.out_url), job.plan.digest(), 1) is None
 
 
 def _broken(error: Exception) -> Annotator:
@@ -171,48 +188,106 @@ def _broken(error: Exception) -> Annotator:
 def test_an_annotator_that_raises_fails_the_shard_and_leaves_no_attempt(
     shard_set: str, tmp_path: Path, error: Exception, match: str
 ) -> None:
-    spec = make_spec(shard_set, str(tmp_path / "out"), make=lambda: _broken(error), max_attempts=1)
-    result = ShardWorker(spec).run(spec.plan.shards[0])
+    job = make_job(shard_set, str(tmp_path / "out"), make=lambda: _broken(error), max_attempts=1)
+    result = ShardWorker(job.worker).run(job.plan.shards[0])
     assert result.failure == FAILED
     with pytest.raises(RuntimeError, match=f"(?s){match}"):
         raise RuntimeError(result.message)
-    assert Store(spec.out_url).list() == []
+    assert Store(job.out_url).list() == []
 
 
 def test_a_shard_that_killed_its_workers_is_left_alone(shard_set: str, tmp_path: Path) -> None:
-    spec = make_spec(shard_set, str(tmp_path / "out"), make=lambda: _broken(AssertionError("must not be asked")))
-    worker = ShardWorker(spec)
-    for _ in range(2):
-        worker.ledger.begin(0)
-    result = worker.run(spec.plan.shards[0])
-    assert result.failure == DIED and "2 workers died" in result.message
+    job = make_job(shard_set, str(tmp_path / "out"), make=lambda: _broken(AssertionError("must not be asked")))
+    worker = ShardWorker(job.worker)
+    while worker.ledger.begin(0):
+        pass
+    result = worker.run(job.plan.shards[0])
+    assert result.failure == DIED and "again and again" in result.message
 
 
-def test_another_annotator_or_shard_set_than_planned_is_refused(shard_set: str, tmp_path: Path) -> None:
+def test_another_annotator_than_planned_is_refused(shard_set: str, tmp_path: Path) -> None:
     other = MeanPoseConfig(crop_hw=(128, 96))
     with pytest.raises(CheckpointMismatch, match="submit the job again"):
-        ShardWorker(make_spec(shard_set, str(tmp_path / "out"), make=lambda: MeanPoseAnnotator(other)))
-    another = write_shard_set(str(tmp_path / "another"), make_shards(1, 1))
-    with pytest.raises(ShardCorrupt, match="changed since the job was planned"):
-        ShardWorker(make_spec(shard_set, str(tmp_path / "out"), shard_set_url=another))
+        ShardWorker(make_job(shard_set, str(tmp_path / "out"), make=lambda: MeanPoseAnnotator(other)).worker)
+
+
+class _Choosy(MeanPoseAnnotator):
+    """Raises over one person's crop."""
+
+    hated: float
+
+    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+        if self.hated in crops_NHW3.mean((1, 2, 3)):
+            raise ValueError("not this one")
+        return super().predict(crops_NHW3)
+
+
+def test_a_person_over_whom_the_annotator_raises_is_quarantined_with_the_message(shard_set: str, tmp_path: Path) -> None:
+    shards = open_shard_set(shard_set)
+    samples = read_samples(shards.fetch(shards.manifest.shards[1]))
+    (batch,) = person_batches(samples, Decoder(), CropSpec(256, 192), 64)
+
+    def make() -> _Choosy:
+        annotator = _Choosy(MeanPoseConfig())
+        annotator.hated = float(batch.crops_NHW3[4].mean())
+        return annotator
+
+    calm, job = make_job(shard_set, str(tmp_path / "calm")), make_job(shard_set, str(tmp_path / "out"), make=make)
+    for each in (calm, job):
+        assert ShardWorker(each.worker).run(job.plan.shards[1]).failure == ""
+    (row,) = committed(job, 1).quarantine
+    assert (row.annotation_id, row.reason, row.message) == (batch.instances[4].annotation_id, PERSON_ERROR, "ValueError: not this one")
+    tables = [pq.read_table(io.BytesIO(Store(j.out_url).get(object_key(committed(j, 1).sha256)))) for j in (calm, job)]
+    others = [i for i, name in enumerate(tables[0]["annotation_id"].to_pylist()) if name != row.annotation_id]
+    assert encode(tables[0].take(others)) == encode(tables[1])
+
+
+def test_rows_are_the_same_bytes_when_others_decode_and_crop(tmp_path: Path) -> None:
+    shards = make_shards(2, 20)
+    sample, image, extension = shards[0][2]
+    shards[0][2] = (sample, image[: len(image) // 2], extension)
+    url = write_shard_set(str(tmp_path / "set"), shards)
+    fused, threaded, split = (make_job(url, str(tmp_path / name), crop_threads=n) for name, n in (("a", 1), ("b", 3), ("c", 2)))
+    for job in (fused, threaded):
+        worker = ShardWorker(job.worker)
+        assert [worker.run(shard).failure for shard in job.plan.shards] == ["", ""]
+    cropping, annotating = CropWorker(split.worker), AnnotateWorker(split.worker)
+    for shard in split.plan.shards:
+        row = cropping({"shard": np.array([shard.model_dump_json()])})
+        assert json.loads(annotating(row)["result"][0])["failure"] == ""
+    commits = [load_commits(Store(job.out_url), job.plan) for job in (fused, threaded, split)]
+    assert commits[0] == commits[1] == commits[2]
+    assert commits[0][0].quarantined == {"undecodable": 2}
+    assert not [key for job in (fused, threaded, split) for key in Store(job.out_url).list() if "attempts" in key]
+
+
+def test_a_shard_that_fails_while_it_is_cropped_goes_no_further(shard_set: str, tmp_path: Path) -> None:
+    path = Path(shard_set) / "shards" / "000001.tar"
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-1])
+    job = make_job(shard_set, str(tmp_path / "out"))
+    row = CropWorker(job.worker)({"shard": np.array([job.plan.shards[1].model_dump_json()])})
+    assert row["crops"].size == 0
+    assert json.loads(AnnotateWorker(job.worker)(row)["result"][0])["failure"] == CORRUPT
 
 
 def test_calls_from_two_threads_do_not_disturb_each_other(shard_set: str, tmp_path: Path) -> None:
-    alone, shared = (make_spec(shard_set, str(tmp_path / name)) for name in ("alone", "shared"))
-    worker = ShardWorker(alone)
+    alone, shared = (make_job(shard_set, str(tmp_path / name)) for name in ("alone", "shared"))
+    worker = ShardWorker(alone.worker)
     for shard in alone.plan.shards:
         worker.run(shard)
     with ThreadPoolExecutor(2) as pool:
-        rows = list(pool.map(ShardWorker(shared), [{"index": np.array([i])} for i in range(3)]))
+        rows = list(pool.map(ShardWorker(shared.worker), [{"shard": np.array([shard.model_dump_json()])} for shard in shared.plan.shards]))
     assert [json.loads(row["result"][0])["index"] for row in rows] == [0, 1, 2]
     assert load_commits(Store(alone.out_url), alone.plan) == load_commits(Store(shared.out_url), shared.plan)
 
 
 def test_from_s3_to_s3(s3_url: str) -> None:
     url = write_shard_set(f"{s3_url}/set", make_shards(2, 1))
-    spec = make_spec(url, f"{s3_url}/out")
-    save_plan(Store(spec.out_url), spec.plan)
-    worker = ShardWorker(spec)
-    assert [worker.run(shard).annotated for shard in spec.plan.shards] == [2, 2]
-    assert sorted(load_commits(Store(spec.out_url), spec.plan)) == [0, 1]
-    assert not [key for key in Store(spec.out_url).list() if "attempts" in key]
+    job = make_job(url, f"{s3_url}/out")
+    save_plan(Store(job.out_url), job.plan)
+    worker = ShardWorker(job.worker)
+    assert [worker.run(shard).annotated for shard in job.plan.shards] == [2, 2]
+    assert sorted(load_commits(Store(job.out_url), job.plan)) == [0, 1]
+    assert not [key for key in Store(job.out_url).list() if "attempts" in key]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from engine.fanout.attempts import AttemptLedger
+from engine.fanout.attempts import CAREFUL_ATTEMPTS, AttemptLedger
 from engine.storage import Store
 
 
@@ -32,6 +32,8 @@ AttemptLedger(Store({str(tmp_path)!r}), "0" * 64, "a", 2).begin(7)
 os.kill(os.getpid(), signal.SIGKILL)
 """
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    careful = [_ledger(tmp_path).begin(7) for _ in range(CAREFUL_ATTEMPTS)]
+    assert all(attempt is not None and attempt.careful for attempt in careful), "the third time on, what kills is searched for"
     assert _ledger(tmp_path).begin(7) is None
     assert _ledger(tmp_path).begin(8) is not None
     assert _ledger(tmp_path, "b").begin(7) is not None

@@ -76,8 +76,10 @@ def test_lineage_reaches_the_raw_dataset_and_the_annotators_training_sets(shard_
 
 def test_finished_is_this_plan_and_no_shard_set_aside() -> None:
     release = ReleaseManifest(
-        name="r", version=1, dataset="coco", split="train", plan_digest=_PLAN.digest(), lineage={}, body="open", settings={}, shards=(),
-        planned=0, annotated=0, skipped={}, quarantined={}, created_at="",
+        name="r", version=1, dataset="coco", split="train", plan_digest=_PLAN.digest(), lineage={}, body="open", settings={},
+        shards={"path": "shards.parquet", "sha256": "0" * 64, "size_bytes": 1, "rows": 0},
+        quarantine={"path": "quarantine.parquet", "sha256": "0" * 64, "size_bytes": 1, "rows": 0},
+        planned=0, annotated=0, skipped={}, quarantined={}, figures={}, created_at="",
     )  # fmt: skip
     assert is_finished(_PLAN, release)
     assert not is_finished(_PLAN, None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.fanout.actor import ShardResult
 from engine.fanout.progress import Progress
+from engine.fanout.work import ShardResult
 
 
 def test_lines_say_how_far_and_how_long(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,17 +16,21 @@ import pytest
 from engine.annotators.base import Prediction
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
 from engine.errors import EngineError, MissingInput, ShardCorrupt
-from engine.fanout.actor import DIED, WorkerSpec
-from engine.fanout.pool import PoolConfig, run_shards
-from engine.fanout.run import AnnotateConfig, annotate
+from engine.fanout.config import AnnotateConfig, PoolConfig
+from engine.fanout.isolation import KILLED_WORKER
+from engine.fanout.pool import run_shards
+from engine.fanout.run import annotate
+from engine.loading.decode import Decoder
+from engine.loading.persons import CropBatch, person_batches
 from engine.releases.commit import load_commits
 from engine.releases.store import open_release
 from engine.releases.verify import verify_release
+from engine.shards.reader import open_shard_set, read_samples
 from engine.storage import Store
 from schemas.crops import CropSpec
 from schemas.manifests import ReleaseManifest
 from tests.engine.fanout.conftest import make_config, make_shards, write_shard_set
-from tests.engine.fanout.test_actor import make_spec
+from tests.engine.fanout.test_actor import make_job
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -106,47 +110,51 @@ def test_a_damaged_shard_stops_the_release_and_nothing_else(shard_set: str, tmp_
 
 
 class _Poison(MeanPoseAnnotator):
-    """Dies of its ninth crop."""
+    """Dies of one person's crop."""
+
+    fatal_mean: float
 
     def predict(self, crops_NHW3: np.ndarray) -> Prediction:
-        if float(crops_NHW3.mean()) == self.fatal_mean:
+        if self.fatal_mean in crops_NHW3.mean((1, 2, 3)):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().predict(crops_NHW3)
 
 
-def test_a_shard_that_kills_its_workers_is_given_up_and_the_others_are_done(tmp_path: Path) -> None:
+def test_a_person_who_kills_workers_is_quarantined_and_nobody_else(tmp_path: Path) -> None:
     url = write_shard_set(str(tmp_path / "set"), make_shards(3, 2))
-    fatal = _mean_of_first_batch(url, shard=1)
+    batch = _first_batch(url, shard=1)
+    fatal = float(batch.crops_NHW3[2].mean())
 
     def make() -> _Poison:
         annotator = _Poison(MeanPoseConfig())
         annotator.fatal_mean = fatal
         return annotator
 
-    spec = make_spec(url, str(tmp_path / "out"), make=make, max_attempts=2)
-    results = {r.index: r for r in run_shards(PoolConfig(min_size=1, max_size=1, cpus=0.5), spec, list(spec.plan.shards))}
-    assert {i: r.failure for i, r in results.items()} == {0: "", 1: DIED, 2: ""}
-    assert "2 workers died" in results[1].message
-    assert sorted(load_commits(Store(spec.out_url), spec.plan)) == [0, 2]
+    job = make_job(url, str(tmp_path / "out"), make=make, max_attempts=2)
+    results = {r.index: r for r in run_shards(PoolConfig(min_size=1, max_size=1, cpus=0.5), job.worker, list(job.plan.shards))}
+    assert {i: (r.failure, r.annotated, r.quarantined) for i, r in results.items()} == {
+        0: ("", 4, {}),
+        1: ("", 3, {KILLED_WORKER: 1}),
+        2: ("", 4, {}),
+    }
+    (row,) = load_commits(Store(job.out_url), job.plan)[1].quarantine
+    assert (row.key, row.annotation_id) == (batch.samples[2].key, batch.instances[2].annotation_id)
+    assert row.message == "the process that annotated it died of SIGKILL"
 
 
-def _mean_of_first_batch(url: str, shard: int) -> float:
-    from engine.loading.decode import Decoder
-    from engine.loading.persons import person_batches
-    from engine.shards.reader import open_shard_set, read_samples
-
+def _first_batch(url: str, shard: int) -> CropBatch:
     shards = open_shard_set(url)
     samples = read_samples(shards.fetch(shards.manifest.shards[shard]))
-    return float(next(person_batches(samples, Decoder(), CropSpec(256, 192), 4)).crops_NHW3.mean())
+    return next(person_batches(samples, Decoder(), CropSpec(256, 192), 4))
 
 
 def test_a_worker_that_cannot_start_is_one_clear_error(shard_set: str, tmp_path: Path) -> None:
     def make() -> MeanPoseAnnotator:
         return MeanPoseAnnotator(MeanPoseConfig(crop_hw=(128, 96)))
 
-    spec: WorkerSpec = make_spec(shard_set, str(tmp_path / "out"), make=make)
+    job = make_job(shard_set, str(tmp_path / "out"), make=make)
     with pytest.raises(EngineError, match=r"the workers stopped: .*submit the job again"):
-        list(run_shards(PoolConfig(cpus=0.5), spec, list(spec.plan.shards)))
+        list(run_shards(PoolConfig(cpus=0.5), job.worker, list(job.plan.shards)))
 
 
 def test_dry_run_says_what_would_be_done(config: AnnotateConfig, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ import torch
 
 from engine.body.cameras import project
 from engine.body.smpl import Body, BodyConfig, load_body
-from engine.releases.commit import commit_shard, draft_release, make_commit, publish
+from engine.releases.commit import commit_shard, make_commit
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release
 from engine.releases.tables import encode
 from engine.shards.reader import open_shard_set, read_samples
@@ -159,14 +160,16 @@ class ShardSets:
                         quarantine.append(QuarantineRow(**who, reason="test"))
                         continue
                     rows.append(_row(record, instance, values))
-            data = encode(pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA))
-            commit = make_commit(plan.digest(), shard, data, len(rows), tuple(quarantine))
+            table = pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA)
+            data = encode(table)
+            commit = make_commit(plan.digest(), shard, data, table, tuple(quarantine))
             commits[shard.index] = commit_shard(store, commit, data).commit
         lineage = {"shard_set": shard_set.digest, "body": body.digest}
         return publish(store, draft_release(name, plan, commits, body.name, lineage))
 
 
 def _row(record: Sample, instance: Instance, values: dict) -> dict:
-    figures = dict.fromkeys(("reprojection_error", "visible_fraction", "latent_norm", "truncation", "score"), 0.0)
+    names = ("reprojection_error", "visible_fraction", "keypoint_similarity", "latent_norm", "flip_disagreement", "truncation", "score")
+    figures = dict.fromkeys(names, 0.0)
     who = {"dataset": record.dataset, "key": record.key, "annotation_id": instance.annotation_id, "bbox_xywh": instance.bbox_xywh}
     return who | figures | {"latent": [0.0] * 32, "valid_joints": 0} | values

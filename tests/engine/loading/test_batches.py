@@ -35,9 +35,7 @@ def sets(tmp_path_factory, shard_sets, make_person) -> dict[str, str]:
     broken[0][2] = (broken[0][2][0], broken[0][2][1][: len(broken[0][2][1]) // 2])
     return {
         "studio": shard_sets.write(root / "studio", "studio", items("studio", 3, "h36m17", True, 1)),
-        "street": shard_sets.write(
-            root / "street", "street", items("street", 1, "smpl24", True, 2, gender="female"), "itw3d"
-        ),
+        "street": shard_sets.write(root / "street", "street", items("street", 1, "smpl24", True, 2, gender="female"), "itw3d"),
         "photos": shard_sets.write(root / "photos", "photos", items("photos", 3, "coco17", False, 3), "itw2d"),
         "broken": shard_sets.write(root / "broken", "broken", broken, "itw2d"),
     }

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.annotators.rows import to_table
-from engine.releases.commit import commit_shard, draft_release, make_commit, publish, save_plan
+from engine.releases.commit import commit_shard, make_commit, save_plan
+from engine.releases.publish import ReleaseDraft, draft_release, publish
 from engine.releases.store import Release
 from engine.releases.tables import encode
 from engine.storage import Store
-from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardPlan
+from schemas.manifests import AnnotationPlan, QuarantineRow, ShardPlan
+from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from schemas.records import sha256_hex
 
 
@@ -51,15 +53,17 @@ def make_rows(shard: int, persons: int) -> pa.Table:
         row |= {
             "reprojection_error": 0.01 * i,
             "visible_fraction": 1.0,
+            "keypoint_similarity": 0.9,
             "valid_joints": 17 if i else 0,
             "latent_norm": np.nan,
+            "flip_disagreement": np.nan,
             "truncation": 0.0,
         }
         rows.append(row | {"score": rng.uniform() if i else 0.0})
-    return to_table(rows)
+    return pa.Table.from_pylist(rows, schema=PSEUDO_GT_SCHEMA)
 
 
-def commit_all(store: Store, plan: AnnotationPlan, persons: int = 4) -> ReleaseManifest:
+def commit_all(store: Store, plan: AnnotationPlan, persons: int = 4) -> ReleaseDraft:
     """Commit every shard of a plan; the draft of its release."""
     save_plan(store, plan)
     commits = {}
@@ -69,9 +73,14 @@ def commit_all(store: Store, plan: AnnotationPlan, persons: int = 4) -> ReleaseM
         )
         table = make_rows(shard.index, persons)
         data = encode(table)
-        commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, table.num_rows, quarantine), data).commit
+        commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, table, quarantine), data).commit
     lineage = {"shard_set": plan.shard_set_digest, "annotator": plan.annotator_digest, "body": plan.body_digest}
     return draft_release("rel", plan, commits, "open", lineage)
+
+
+def redated(draft: ReleaseDraft, created_at: str) -> ReleaseDraft:
+    """The same release, drafted at another time."""
+    return replace(draft, manifest=draft.manifest.model_copy(update={"created_at": created_at}))
 
 
 @pytest.fixture

@@ -9,20 +9,21 @@ import pytest
 from pydantic import ValidationError
 
 from engine.errors import ReleaseError, StorageError
-from engine.releases.commit import commit_shard, draft_release, load_commit, load_commits, make_commit, publish
+from engine.releases.commit import commit_shard, load_commit, load_commits, make_commit
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import commit_key, head_key, open_release, release_versions, version_prefix
 from engine.releases.tables import encode
 from engine.releases.verify import verify_release
 from engine.storage import Store
 from schemas.manifests import QuarantineRow
-from tests.engine.releases.conftest import commit_all, make_plan, make_rows
+from tests.engine.releases.conftest import commit_all, make_plan, make_rows, redated
 
 
 def test_a_release_is_published_once(store: Store) -> None:
     draft = commit_all(store, make_plan())
     first = publish(store, draft)
     keys = store.list()
-    again = publish(store, commit_all(store, make_plan()).model_copy(update={"created_at": "later"}))
+    again = publish(store, redated(commit_all(store, make_plan()), "later"))
     assert store.list() == keys
     assert (again.digest, again.manifest) == (first.digest, first.manifest)
     assert first.manifest.version == 1 and first.manifest.annotated == 12 and first.manifest.quarantined == {"undecodable": 3}
@@ -39,14 +40,14 @@ def test_another_plan_makes_the_next_version_and_keeps_the_first(store: Store) -
         verify_release(open_release(store.url, "rel", version))
 
 
-@pytest.mark.parametrize("lost", [("HEAD",), ("HEAD", "README.md"), ("HEAD", "README.md", "quarantine.parquet")])
+@pytest.mark.parametrize("lost", [("HEAD",), ("HEAD", "README.md"), ("HEAD", "README.md", "quarantine.parquet", "shards.parquet")])
 def test_publication_cut_short_is_completed(local_store: Store, lost: tuple[str, ...]) -> None:
     """What a crash leaves is a release whose last writes are missing: HEAD, then card, then quarantine."""
     draft = commit_all(local_store, make_plan())
     before = publish(local_store, draft)
     for name in lost:
         local_store.delete(head_key("rel") if name == "HEAD" else f"{version_prefix('rel', 1)}/{name}")
-    after = publish(local_store, draft.model_copy(update={"created_at": "2030-01-01T00:00:00+00:00"}))
+    after = publish(local_store, redated(draft, "2030-01-01T00:00:00+00:00"))
     assert after.manifest == before.manifest and release_versions(local_store, "rel") == [1]
     verify_release(open_release(local_store.url, "rel"))
 
@@ -60,7 +61,7 @@ def test_a_version_number_taken_by_an_unfinished_publication_is_left_alone(local
 
 
 def test_publishers_of_the_same_release_agree(store: Store) -> None:
-    drafts = [commit_all(store, make_plan()).model_copy(update={"created_at": f"at {i}"}) for i in range(6)]
+    drafts = [redated(commit_all(store, make_plan()), f"at {i}") for i in range(6)]
     with ThreadPoolExecutor(6) as pool:
         releases = list(pool.map(lambda draft: publish(store, draft), drafts))
     assert len({r.manifest.to_bytes() for r in releases}) == 1
@@ -101,19 +102,19 @@ def test_the_first_commit_of_a_shard_stands(store: Store) -> None:
     table = make_rows(99, 4)
     data = encode(table)
     quarantine = (QuarantineRow(dataset="coco", key="bad_0", reason="undecodable"),)
-    outcome = commit_shard(store, make_commit(plan.digest(), plan.shards[0], data, 4, quarantine), data)
+    outcome = commit_shard(store, make_commit(plan.digest(), plan.shards[0], data, table, quarantine), data)
     assert (
         outcome.raced
         and outcome.commit == load_commit(store, plan.digest(), 0)
-        and outcome.commit.sha256 != make_commit(plan.digest(), plan.shards[0], data, 4, quarantine).sha256
+        and outcome.commit.sha256 != make_commit(plan.digest(), plan.shards[0], data, table, quarantine).sha256
     )
 
 
 def test_instances_that_vanish_are_an_error() -> None:
     plan = make_plan(shards=1)
     with pytest.raises(ReleaseError, match="planned 5 instances, but 4 were annotated"):
-        make_commit(plan.digest(), plan.shards[0], b"x", 4, ())
-    commit = make_commit(plan.digest(), plan.shards[0], b"x", 5, ())
+        make_commit(plan.digest(), plan.shards[0], b"x", make_rows(0, 4), ())
+    commit = make_commit(plan.digest(), plan.shards[0], b"x", make_rows(0, 5), ())
     with pytest.raises(ValidationError, match="accounts for"):
         type(commit).model_validate(commit.model_dump() | {"annotated": 4})
 

@@ -12,13 +12,14 @@ import pytest
 
 from engine.fanout.actor import ShardWorker
 from engine.fanout.plan import lineage
-from engine.releases.commit import draft_release, load_commits, publish, save_plan
+from engine.releases.commit import load_commits, save_plan
+from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release, object_key
 from engine.shards.reader import open_shard_set
 from engine.storage import Store
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from tests.engine.fanout.conftest import make_shards, write_shard_set
-from tests.engine.fanout.test_actor import make_spec
+from tests.engine.fanout.test_actor import make_job
 
 DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "FORMAT.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
@@ -30,13 +31,13 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     shards = make_shards(2, 3)
     sample, image, extension = shards[1][0]
     shards[1][0] = (sample, image[:300], extension)
-    spec = make_spec(write_shard_set(str(root / "set"), shards), str(root / "out"))
-    worker, store = ShardWorker(spec), Store(spec.out_url)
-    save_plan(store, spec.plan)
-    for shard in spec.plan.shards:
+    job = make_job(write_shard_set(str(root / "set"), shards), str(root / "out"))
+    worker, store = ShardWorker(job.worker), Store(job.out_url)
+    save_plan(store, job.plan)
+    for shard in job.plan.shards:
         worker.run(shard)
-    made_from = lineage(spec.plan, open_shard_set(spec.shard_set_url).manifest, worker.annotator.identity())
-    return publish(store, draft_release("rel", spec.plan, load_commits(store, spec.plan), "open", made_from))
+    made_from = lineage(job.plan, open_shard_set(job.shard_set_url).manifest, worker.annotator.identity())
+    return publish(store, draft_release("rel", job.plan, load_commits(store, job.plan), "open", made_from))
 
 
 def _run(program: str, *arguments: object, cwd: Path) -> str:
@@ -50,10 +51,15 @@ def test_reading(release: Release, tmp_path: Path) -> None:
     assert _run(PROGRAMS[0], release.store.url, "rel", cwd=tmp_path) == "10 persons; coco train ; body: open\n"
 
 
-def test_joining_with_images(release: Release, tmp_path: Path) -> None:
+def test_the_score(release: Release, tmp_path: Path) -> None:
     shard = release.manifest.shards[0]
+    assert _run(PROGRAMS[1], release.store.path(object_key(shard.sha256)), cwd=tmp_path).startswith("6 scores, median 0.")
+
+
+def test_joining_with_images(release: Release, tmp_path: Path) -> None:
+    shard = next(release.commits())
     tar = Path(release.store.url).parent / "set" / "shards" / "000000.tar"
-    lines = _run(PROGRAMS[1], release.store.path(object_key(shard.sha256)), tar, cwd=tmp_path).splitlines()
+    lines = _run(PROGRAMS[2], release.store.path(object_key(shard.sha256)), tar, cwd=tmp_path).splitlines()
     rows = release.rows(shard.source_sha256).to_pylist()
     assert len(lines) == len(rows) == 6
     for line, row in zip(lines, rows, strict=True):
@@ -62,7 +68,7 @@ def test_joining_with_images(release: Release, tmp_path: Path) -> None:
 
 def test_the_digest(release: Release, tmp_path: Path) -> None:
     path = release.store.path("releases/rel/v0001/manifest.json")
-    assert _run(PROGRAMS[2], path, cwd=tmp_path).strip() == release.digest
+    assert _run(PROGRAMS[3], path, cwd=tmp_path).strip() == release.digest
 
 
 def test_every_column_is_described_as_it_is() -> None:
@@ -76,9 +82,16 @@ def test_every_column_is_described_as_it_is() -> None:
 
 
 def test_the_manifests_fields_are_described(release: Release) -> None:
-    table = DOCUMENT.split("## The manifest")[1]
+    manifest, shards = DOCUMENT.split("## The manifest")[1].split("## The table of shards")
     for field in release.manifest.model_dump():
-        assert f"`{field}`" in table, field
-    for field in type(release.manifest.shards[0]).model_fields:
-        if field not in ("format_version", "plan_digest"):
-            assert f"`{field}`" in table, field
+        assert f"`{field}`" in manifest, field
+    for column in release.shards.column_names:
+        figure, _, kind = column.rpartition("_")
+        assert f"`<figure>_{kind}`" in shards if figure in release.manifest.figures else f"`{column}`" in shards, column
+
+
+def test_the_distribution_of_a_figure(release: Release) -> None:
+    path = release.store.path("releases/rel/v0001/manifest.json")
+    lines = _run(PROGRAMS[3], path, cwd=Path(path).parent).splitlines()
+    scores = [row["score"] for row in release.table().to_pylist() if row["valid_joints"]]
+    assert lines == [f"{i / 50} {sum(score < i / 50 for score in scores)} of {len(scores)}" for i in range(51)]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.annotators.network import NetworkAnnotator, read_identity
+from engine.annotators.identity import read_identity
+from engine.annotators.network import NetworkAnnotator
 from engine.annotators.rows import annotate_batches
 from engine.body.cameras import project, virtual_camera
 from engine.loading.decode import Decoder

@@ -1,0 +1,86 @@
+"""The child process that touches a shard to find out what kills it: `python -m engine.fanout.probe FD`, see isolation.py.
+
+An exception is no death: workers isolate those themselves, so the child ends well over them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from ray import cloudpickle
+
+from engine import faults
+from engine.annotators.base import Annotator
+from engine.fanout.work import WorkerSpec
+from engine.loading.decode import Decoder
+from engine.loading.persons import FilledBatch, Filling, PersonCutter, find_people
+from engine.shards.reader import fetch_shard, read_samples
+from schemas.manifests import QuarantineRow, ShardPlan
+
+Report = Callable[..., None]
+_LOST_DEVICE = 70
+
+
+def probe(spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspects: list[list[str]], report: Report) -> None:
+    """Decode every image and annotate every person of a shard; results are thrown away. `suspects` are annotated one at a time."""
+    report(step="start")
+    settings = spec.settings
+    torch.set_num_threads(int(settings["threads"]))
+    samples = read_samples(fetch_shard(shard), shard)
+    annotator = spec.make_annotator()
+    size = int(settings["batch_size"])
+    people, cutter = (
+        find_people(samples, annotator.crop, known),
+        PersonCutter(Decoder(threads=1, max_batch=1, device=settings["decode_device"])),
+    )
+    filling = Filling(people, size, annotator.crop)
+    for image in sorted(set(people.image_P.tolist())):
+        sample, images = samples[image][0], range(image, image + 1)
+        report(step="decode", dataset=sample.dataset, key=sample.key, instances=len(sample.instances))
+        broken = cutter.cut(people, images, filling.place)
+        for number in filling.done(images, [p for persons, _ in broken for p in persons]):
+            _annotate(annotator, filling.take(number), suspects, report)
+
+
+def _annotate(annotator: Annotator, batch: FilledBatch, suspects: list[list[str]], report: Report) -> None:
+    everybody = batch.everybody
+    names = {i: [everybody.samples[i].key, everybody.instances[i].annotation_id] for i in batch.kept}
+    alone = any(name in suspects for name in names.values())
+    for places in [[i] for i in batch.kept] if alone else [batch.kept]:
+        crops_BHW3 = np.zeros_like(batch.crops_BHW3)
+        crops_BHW3[places] = batch.crops_BHW3[places]
+        report(step="annotate", dataset=everybody.samples[0].dataset, persons=[names[i] for i in places])
+        for key in dict.fromkeys(names[i][0] for i in places):
+            faults.hit("predict", key)
+        annotator.predict(crops_BHW3)
+
+
+def main() -> None:
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # where memory runs out, this process goes first
+    with os.fdopen(int(sys.argv[1]), "w") as pipe:
+
+        def report(**said: Any) -> None:
+            pipe.write(json.dumps(said) + "\n")
+            pipe.flush()
+
+        try:
+            probe(*cloudpickle.loads(sys.stdin.buffer.read()), report)
+        except torch.AcceleratorError:
+            traceback.print_exc()
+            os._exit(_LOST_DEVICE)
+        except Exception:
+            traceback.print_exc()
+        report(step="end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""What happens to a shard inside a worker, stage by stage: fetch, crop, network, rows, commit.
+
+    fetch    the tar's bytes, checked; who is in it, and at which place of which batch
+    crop     images decoded once and cut into those places; several threads may do images of one shard
+    network  the annotator's predictions of a batch, always of the same size
+    rows     rows and quality figures of a batch; at the last one, the shard's Parquet bytes
+    commit   object, then record
+
+A person's place in a batch depends on the shard alone, so a shard done again elsewhere gives the same bytes. Batches' memory is used
+again and again: fresh pages cost a fifth of what cropping does.
+
+Shapes: B the constant size of a batch, H x W a crop.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from engine import faults
+from engine.annotators.base import Annotator, Prediction
+from engine.annotators.rows import BatchRows, assemble, batch_rows
+from engine.fanout.stages import Stage, Ticket
+from engine.fanout.work import WorkerSpec
+from engine.loading.decode import Decoder
+from engine.loading.persons import CropBatch, FilledBatch, Filling, PersonCutter, find_people, nobody
+from engine.releases.commit import CommitOutcome, commit_shard, make_commit
+from engine.releases.tables import encode
+from engine.shards.reader import fetch_shard, read_samples
+from engine.storage import Store
+from schemas.crops import CropSpec
+from schemas.manifests import QuarantineRow, ShardCommit, ShardPlan
+
+PERSON_ERROR = "person_error"
+"""Reason of a person over whose crop the annotator raised something, while it does not over a blank one."""
+LOST_DEVICE = 70
+"""Exit code of a worker whose device context is lost: Ray starts another one."""
+FETCH_THREADS, COMMIT_THREADS = 2, 2
+_CHUNK_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Cropped:
+    """All batches of a shard, and what could not be cropped."""
+
+    batches: tuple[FilledBatch, ...]
+    rejected: tuple[QuarantineRow, ...]
+
+
+@dataclass(frozen=True)
+class ShardWork:
+    """A shard to do, what is known of it already (images and persons that are not to be touched), and its crops, where others cut them."""
+
+    shard: ShardPlan
+    known: tuple[QuarantineRow, ...] = ()
+    cropped: Cropped | None = None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Who is in a batch, and what the annotator says of them, None where it holds nobody."""
+
+    number: int
+    persons: CropBatch
+    out: Prediction | None
+
+
+@dataclass(frozen=True)
+class EncodedShard:
+    commit: ShardCommit
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Done:
+    outcome: CommitOutcome
+    computed: int
+
+
+class BatchMemory:
+    """Arrays (B, H, W, 3) uint8 that batches borrow. Safe to share."""
+
+    def __init__(self, size: int, crop: CropSpec) -> None:
+        self._shape = (size, *crop.hw, 3)
+        self._free: deque[np.ndarray] = deque()
+
+    def borrow(self) -> np.ndarray:
+        """An array that holds anything."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return np.empty(self._shape, np.uint8)
+
+    def give_back(self, crops_BHW3: np.ndarray) -> None:
+        self._free.append(crops_BHW3)
+
+
+class CropStages:
+    """Fetch and crop: what needs CPU cores and no network. Makes FilledBatches, in any order."""
+
+    def __init__(self, spec: WorkerSpec, crop: CropSpec, memory: BatchMemory) -> None:
+        self._settings, self._threads, self._crop, self._memory = spec.settings, spec.crop_threads, crop, memory
+        self._local = threading.local()
+
+    def stages(self) -> list[Stage]:
+        return [
+            Stage("fetch", self.fetch, FETCH_THREADS, capacity=1),
+            Stage("crop", self.crop, self._threads, capacity=2 * self._threads),
+        ]
+
+    def fetch(self, ticket: Ticket, work: ShardWork) -> Iterator[range]:
+        samples = read_samples(fetch_shard(work.shard), work.shard)
+        people = find_people(samples, self._crop, work.known)
+        filling = Filling(people, int(self._settings["batch_size"]), self._crop, self._memory.borrow)
+        ticket.state |= {"filling": filling, "batches": filling.count, "rejected": list(people.rejected)}
+        yield from people.chunks(_CHUNK_IMAGES) if len(people) else [range(0)]
+
+    def crop(self, ticket: Ticket, images: range) -> Iterator[FilledBatch]:
+        if not hasattr(self._local, "cutter"):
+            self._local.cutter = PersonCutter(Decoder(threads=1, max_batch=_CHUNK_IMAGES, device=self._settings["decode_device"]))
+        filling: Filling = ticket.state["filling"]
+        problems = self._local.cutter.cut(filling.people, images, filling.place)
+        ticket.state["rejected"] += [row for _, row in problems]
+        for number in filling.done(images, [p for persons, _ in problems for p in persons]) if len(filling.people) else [0]:
+            yield filling.take(number)
+
+
+class NetworkStages:
+    """Network, rows and commit. Network and rows have one thread each: they keep a ticket's parts in its state."""
+
+    def __init__(self, spec: WorkerSpec, annotator: Annotator, store: Store, memory: BatchMemory | None = None) -> None:
+        self._annotator, self._body, self._store, self._memory = annotator, annotator.body, store, memory
+        self._plan_digest = spec.plan_digest
+
+    def stages(self) -> list[Stage]:
+        return [
+            Stage("network", self.network, capacity=4),
+            Stage("rows", self.rows, capacity=4),
+            Stage("commit", self.commit, COMMIT_THREADS, capacity=COMMIT_THREADS),
+        ]
+
+    def network(self, ticket: Ticket, batch: FilledBatch) -> Iterator[Predicted]:
+        state = ticket.state
+        state["computed"] = state.get("computed", 0) + len(batch.kept)
+        if not batch.kept:
+            predicted = Predicted(batch.number, nobody(self._annotator.crop), None)
+        else:
+            try:
+                predicted = self._predict(batch, state["rejected"])
+            except torch.AcceleratorError:
+                traceback.print_exc()
+                os._exit(LOST_DEVICE)
+        if self._memory is not None:
+            self._memory.give_back(batch.crops_BHW3)
+        yield predicted
+
+    def rows(self, ticket: Ticket, predicted: Predicted) -> Iterator[EncodedShard]:
+        state = ticket.state
+        parts: dict[int, BatchRows | None] = state.setdefault("rows", {})
+        some = predicted.out is not None
+        parts[predicted.number] = batch_rows(predicted.persons, predicted.out, self._body, self._annotator.crop) if some else None
+        if len(parts) == state["batches"]:
+            found = assemble([part for _, part in sorted(parts.items()) if part is not None], state["rejected"])
+            data = encode(found.table)
+            yield EncodedShard(make_commit(self._plan_digest, ticket.work.shard, data, found.table, found.quarantine), data)
+
+    def commit(self, ticket: Ticket, encoded: EncodedShard) -> Iterator[Done]:
+        outcome = commit_shard(self._store, encoded.commit, encoded.data)
+        yield Done(outcome, ticket.state.get("computed", 0))
+
+    def _predict(self, batch: FilledBatch, rejected: list[QuarantineRow]) -> Predicted:
+        """The annotator's word on a batch; persons over whom it raises something are rejected, and blank to the others."""
+        if faults.armed("predict"):
+            for key in dict.fromkeys(batch.everybody.samples[i].key for i in batch.kept):
+                faults.hit("predict", key)
+        try:
+            return _kept(batch, batch.kept, self._annotator.predict(batch.crops_BHW3))
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:
+            culprits = self._culprits(batch.crops_BHW3, batch.kept, error)
+        others_BHW3 = batch.crops_BHW3.copy()
+        others_BHW3[list(culprits)] = 0
+        rejected += [_person_row(batch, place, own) for place, own in culprits.items()]
+        return _kept(batch, [i for i in batch.kept if i not in culprits], self._annotator.predict(others_BHW3))
+
+    def _culprits(self, crops_BHW3: np.ndarray, places: list[int], error: Exception) -> dict[int, Exception]:
+        """Place -> exception of every person over whom alone the annotator raises. Raises `error` where it does over nobody too."""
+        blank_BHW3 = np.zeros_like(crops_BHW3)
+        found: dict[int, Exception] = {}
+        try:
+            self._annotator.predict(blank_BHW3)
+        except Exception:
+            raise error from None
+        for place in places:
+            alone_BHW3 = blank_BHW3.copy()
+            alone_BHW3[place] = crops_BHW3[place]
+            try:
+                self._annotator.predict(alone_BHW3)
+            except torch.AcceleratorError:
+                raise
+            except Exception as own:
+                found[place] = own
+        if not found:
+            raise error
+        return found
+
+
+def _kept(batch: FilledBatch, places: list[int], out: Prediction) -> Predicted:
+    if places == list(range(len(places))):
+        return Predicted(batch.number, batch.people(places), out.first(len(places)))
+    values = {f.name: getattr(out, f.name) for f in fields(out)}
+    some = Prediction(**{name: value if value is None else value[places] for name, value in values.items()})
+    return Predicted(batch.number, batch.people(places), some)
+
+
+def _person_row(batch: FilledBatch, place: int, error: Exception) -> QuarantineRow:
+    sample, instance = batch.everybody.samples[place], batch.everybody.instances[place]
+    message = f"{type(error).__name__}: {error}"
+    return QuarantineRow(dataset=sample.dataset, key=sample.key, annotation_id=instance.annotation_id, reason=PERSON_ERROR, message=message)

@@ -1,0 +1,145 @@
+"""Stages that overlap: each has a queue before it and threads of its own, and knows how busy it is and how full its queue.
+
+Work enters as one ticket a shard; a stage turns one item of a ticket into any number of items for the next stage. What the last stage
+makes is the ticket's result. An exception in a stage fails its ticket and nothing else: the rest of the ticket's items are dropped.
+Queues are bounded, so that what is ahead of the slowest stage waits instead of filling memory.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+_CHECK_S = 0.2
+
+
+@dataclass
+class Ticket:
+    """One shard on its way. `state` is for the stages; a stage of one thread may keep there what it collects of the ticket."""
+
+    work: Any
+    future: Future = field(default_factory=Future)
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageUsage:
+    """busy_share: of its threads' time, in [0, 1]. queue_share: how full the queue before it was on average, in [0, 1]."""
+
+    busy_share: float
+    queue_share: float
+
+
+class Stage:
+    """`run(ticket, item)` yields the items for the next stage. `capacity`: items that may wait before it."""
+
+    def __init__(self, name: str, run: Callable[[Ticket, Any], Iterable[Any]], threads: int = 1, capacity: int = 4) -> None:
+        self.name, self.run, self.threads = name, run, threads
+        self.queue: queue.Queue = queue.Queue(capacity)
+        self.lock = threading.Lock()
+        self.working: dict[int, tuple[Ticket, float]] = {}
+        self.busy_s = 0.0
+        self.seen = self.waiting = 0
+
+    def sample(self) -> None:
+        with self.lock:
+            self.seen += 1
+            self.waiting += self.queue.qsize()
+
+
+class Pipeline:
+    """Runs stages until `close`. `on_hang(stage name, ticket)` is called when one item has been worked on for longer than `hang_s`."""
+
+    def __init__(
+        self, stages: Sequence[Stage], hang_s: float = float("inf"), on_hang: Callable[[str, Ticket], None] = lambda name, ticket: None
+    ) -> None:
+        self.stages = list(stages)
+        self._hang_s, self._on_hang = hang_s, on_hang
+        self._closed = threading.Event()
+        self._since = time.monotonic()
+        self._busy_before = dict.fromkeys((stage.name for stage in stages), 0.0)
+        following = [*self.stages[1:], None]
+        self._threads = [
+            threading.Thread(target=self._work, args=(stage, after), name=f"{stage.name}-{n}", daemon=True)
+            for stage, after in zip(self.stages, following, strict=True)
+            for n in range(stage.threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def submit(self, work: Any) -> Future:
+        """Put a shard before the first stage; its future holds what the last stage makes of it. Waits while the queue is full."""
+        ticket = Ticket(work)
+        self.stages[0].queue.put((ticket, work))
+        return ticket.future
+
+    def usage(self) -> dict[str, StageUsage]:
+        """Of every stage, since this was asked last."""
+        now = time.monotonic()
+        elapsed_s, self._since = max(now - self._since, 1e-9), now
+        found = {}
+        for stage in self.stages:
+            with stage.lock:
+                running = sum(now - since for _, since in stage.working.values())
+                busy_s, seen, waiting = stage.busy_s + running, stage.seen, stage.waiting
+                stage.seen = stage.waiting = 0
+            share = (busy_s - self._busy_before[stage.name]) / (elapsed_s * stage.threads)
+            self._busy_before[stage.name] = busy_s
+            found[stage.name] = StageUsage(min(1.0, max(0.0, share)), waiting / max(1, seen * stage.queue.maxsize))
+        return found
+
+    def close(self) -> None:
+        """Stop the threads once they have done what they are at. What waits in queues is left undone."""
+        self._closed.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, stage: Stage, after: Stage | None) -> None:
+        me = threading.get_ident()
+        while not self._closed.is_set():
+            try:
+                ticket, item = stage.queue.get(timeout=_CHECK_S)
+            except queue.Empty:
+                continue
+            stage.sample()
+            if ticket.future.done():
+                continue
+            self._begin(stage, me, ticket)
+            try:
+                for made in stage.run(ticket, item):
+                    self._end(stage, me)
+                    if after is None:
+                        ticket.future.set_result(made)
+                    else:
+                        after.queue.put((ticket, made))
+                    self._begin(stage, me, ticket)
+            except Exception as error:
+                if not ticket.future.done():
+                    ticket.future.set_exception(error)
+            finally:
+                self._end(stage, me)
+
+    def _begin(self, stage: Stage, thread: int, ticket: Ticket) -> None:
+        with stage.lock:
+            stage.working[thread] = (ticket, time.monotonic())
+
+    def _end(self, stage: Stage, thread: int) -> None:
+        with stage.lock:
+            ticket_since = stage.working.pop(thread, None)
+            if ticket_since is not None:
+                stage.busy_s += time.monotonic() - ticket_since[1]
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_CHECK_S):
+            now = time.monotonic()
+            for stage in self.stages:
+                with stage.lock:
+                    stuck = [ticket for ticket, since in stage.working.values() if now - since > self._hang_s]
+                for ticket in stuck:
+                    self._on_hang(stage.name, ticket)

@@ -1,0 +1,120 @@
+"""How a release enters the store, in an order that any crash may cut.
+
+Manifest (it claims the version number), then its tables and the card, then HEAD by compare-and-swap. Whoever runs again finds what is
+there, agrees with it and goes on from it; the same release is never written twice, and HEAD only moves forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from engine import faults
+from engine.errors import AlreadyExists, CommitConflict, ReleaseError
+from engine.releases.card import write_card
+from engine.releases.figures import FIGURES, total_figures
+from engine.releases.store import Release, head_key, read_head, read_manifest, version_prefix
+from engine.releases.tables import encode, release_tables, sum_counts
+from engine.storage import Store
+from schemas.manifests import AnnotationPlan, FigureTotal, ReleaseManifest, ReleasePointer, ShardCommit, TableFile
+from schemas.records import sha256_hex
+
+_HEAD_TRIES = 100
+
+
+@dataclass(frozen=True)
+class ReleaseDraft:
+    """A release that is not in the store yet: its manifest, whose version is not chosen, and the bytes of its tables by file name."""
+
+    manifest: ReleaseManifest
+    tables: dict[str, bytes]
+
+
+def draft_release(
+    name: str, plan: AnnotationPlan, commits: Mapping[int, ShardCommit], body: str, lineage: Mapping[str, str]
+) -> ReleaseDraft:
+    """A release of these commits, pure but for `created_at`. ReleaseError when a shard has no commit."""
+    absent = [shard.index for shard in plan.shards if shard.index not in commits]
+    if absent:
+        raise ReleaseError(
+            f"release {name!r}: {len(absent)} of {len(plan.shards)} shards are not committed (first: {absent[0]}); run the job again"
+        )
+    shards, quarantine = release_tables(commits[shard.index] for shard in plan.shards)
+    tables = {"shards.parquet": encode(shards), "quarantine.parquet": encode(quarantine)}
+    manifest = ReleaseManifest(
+        name=name,
+        version=1,
+        dataset=plan.dataset,
+        split=plan.split,
+        plan_digest=plan.digest(),
+        lineage=dict(lineage),
+        body=body,
+        settings=plan.settings,
+        shards=_file("shards.parquet", tables, shards),
+        quarantine=_file("quarantine.parquet", tables, quarantine),
+        planned=sum(shards["planned"].to_pylist()),
+        annotated=sum(shards["annotated"].to_pylist()),
+        skipped=sum_counts(shards["skipped"]),
+        quarantined=sum_counts(shards["quarantined"]),
+        figures={n: FigureTotal(edges=FIGURES[n], counts=h.counts, sum=h.sum) for n, h in total_figures(shards).items()},
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return ReleaseDraft(manifest, tables)
+
+
+def _file(path: str, tables: Mapping[str, bytes], table: pa.Table) -> TableFile:
+    return TableFile(path=path, sha256=sha256_hex(tables[path]), size_bytes=len(tables[path]), rows=len(table))
+
+
+def publish(store: Store, draft: ReleaseDraft) -> Release:
+    """Make a drafted release the HEAD of its name; nothing is written when HEAD already is this release.
+
+    Two processes that publish the same release agree on one version; two that publish different ones get two, and HEAD ends
+    at the higher.
+    """
+    name, digest = draft.manifest.name, draft.manifest.digest()
+    _, pointer = read_head(store, name)
+    if pointer is not None and pointer.release_digest == digest:
+        return Release(store, read_manifest(store, name, pointer.version), digest)
+    faults.hit("before_manifest", name)
+    manifest = _claim_version(store, draft.manifest, first=1 if pointer is None else pointer.version + 1)
+    faults.hit("after_manifest", name)
+    folder = version_prefix(name, manifest.version)
+    for path, data in draft.tables.items():
+        store.create_same(f"{folder}/{path}", data)
+    release = Release(store, manifest, digest)
+    store.create_same(f"{folder}/README.md", write_card(manifest, digest).encode())
+    faults.hit("before_head", name)
+    _move_head(store, ReleasePointer(version=manifest.version, release_digest=digest, manifest_path=f"{folder}/manifest.json"), name)
+    faults.hit("after_head", name)
+    return release
+
+
+def _claim_version(store: Store, draft: ReleaseManifest, first: int) -> ReleaseManifest:
+    version = first
+    while True:
+        manifest = draft.model_copy(update={"version": version})
+        try:
+            store.create(f"{version_prefix(draft.name, version)}/manifest.json", manifest.to_bytes())
+            return manifest
+        except AlreadyExists:
+            found = read_manifest(store, draft.name, version)
+            if found.digest() == draft.digest():
+                return found
+            version += 1
+
+
+def _move_head(store: Store, pointer: ReleasePointer, name: str) -> None:
+    for _ in range(_HEAD_TRIES):
+        data, current = read_head(store, name)
+        if current is not None and current.version >= pointer.version:
+            return
+        try:
+            store.swap(head_key(name), data, pointer.to_bytes())
+            return
+        except CommitConflict as error:
+            conflict = error
+    raise conflict
