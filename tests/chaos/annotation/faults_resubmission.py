@@ -11,9 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from engine.annotators.rows import to_table
 from engine.releases.commit import commit_shard, make_commit
 from engine.releases.tables import encode
 from engine.storage import Store
@@ -21,7 +18,8 @@ from schemas.manifests import AnnotationPlan, ShardEntry, ShardPlan, ShardSetMan
 from schemas.records import sha256_hex
 from tests.chaos.annotation.arena import REPO, Arena, Row, commits
 from tests.chaos.annotation.checker import Bucket
-from tests.chaos.annotation.world import image_key, write_world
+from tests.chaos.annotation.world import write_world
+from tests.engine.releases.conftest import make_rows
 
 MOST_S = 5.0
 """A finished job of 10,000 shards may take so long to find that out."""
@@ -100,11 +98,7 @@ def _promise_shards(url: str, shards: int) -> str:
 
 
 def _commit(store: Store, plan: AnnotationPlan, shard: ShardPlan) -> None:
-    sizes = {"bbox_xywh": 4, "pose": 72, "betas": 10, "transl": 3, "focal": 2, "princpt": 2}
-    row = {name: np.full(n, 1 + shard.index) for name, n in sizes.items()} | {"latent": np.full(32, np.nan)}
-    row |= {"dataset": plan.dataset, "key": image_key(shard.index, 0), "annotation_id": "0", "valid_joints": 1, "latent_norm": np.nan}
-    row |= {"reprojection_error": 0.1, "visible_fraction": 0.5, "truncation": 0.0, "score": 0.1}
-    table = to_table([row])
+    table = make_rows(shard.index, persons=1)
     data = encode(table)
     commit_shard(store, make_commit(plan.digest(), shard, data, table, ()), data)
 
