@@ -1,28 +1,29 @@
-"""The one way to touch bytes: fsspec URLs with get, create, compare-and-swap, list and delete.
+"""The one way to touch bytes: URLs with get, create, compare-and-swap, list and delete.
 
-`create` never overwrites and never leaves half an object. `create_same` settles "already there" by comparing bytes,
-which also settles a reply that was lost after the object had landed. `swap` moves the one mutable object of a release.
-Empty objects are refused, because an empty create is where stores differ (s3fs overwrites with one).
+`create` never overwrites and never leaves half an object. `create_same` settles "already there" by comparing bytes. `swap` moves
+the one mutable object of a release. On S3 every request is retried for a while (`engine.retries`), and a reply that was lost after
+a write had landed is found out. Empty objects are refused, because an empty create is where stores differ.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import threading
-import uuid
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
 
-import fsspec
-from fsspec.core import url_to_fs
+from fsspec.core import split_protocol, url_to_fs
 
+from engine.backends.base import Backend
+from engine.backends.generic import Generic
+from engine.backends.local import LocalDisk
 from engine.errors import AlreadyExists, CommitConflict, MissingInput, StorageError
+from engine.retries import Retries
 from schemas.records import sha256_hex
-
-_memory_lock = threading.Lock()
 
 
 def join(url: str, *parts: str) -> str:
@@ -50,70 +51,88 @@ def relative(path: str) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """Keys below a root URL (`file://`, `s3://`, `memory://`, a plain path, any fsspec scheme). Cheap to build and to pickle."""
+    """Keys below a root URL (`file://`, `s3://`, `memory://`, a plain path, any fsspec scheme). Cheap to build and to pickle.
+
+    Threads and forked processes may share one. MissingInput, AlreadyExists or StorageError name the URL, without credentials.
+    """
 
     url: str
-
-    @cached_property
-    def _fs_root(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        try:
-            fs, root = url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise StorageError(f"cannot open {self.url!r}: {error}") from error
-        return fs, root.rstrip("/")
+    retries: Retries = field(default_factory=Retries.from_environment, compare=False, repr=False)
 
     def __reduce__(self):
         return Store, (self.url,)
 
-    @property
-    def fs(self) -> fsspec.AbstractFileSystem:
-        return self._fs_root[0]
+    @cached_property
+    def _backend(self) -> tuple[str, Backend, str]:
+        """Kind, backend and the root's path there."""
+        protocol, rest = split_protocol(self.url)
+        if protocol in ("s3", "s3a"):
+            from engine.backends.s3 import S3  # seconds of imports that a local store can do without
 
-    def path(self, key: str) -> str:
-        return f"{self._fs_root[1]}/{relative(key)}"
-
-    def child(self, key: str) -> Store:
-        return Store(join(self.url, relative(key)))
+            return "s3", S3(self.retries), rest.strip("/")
+        try:
+            fs, root = url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise StorageError(f"cannot open {_public(self.url)!r}: {_public(str(error))}") from None
+        kind = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+        return ("file", LocalDisk(), root.rstrip("/")) if kind in ("file", "local") else (kind, Generic(fs), root.rstrip("/"))
 
     @property
     def protocol(self) -> str:
-        kind = self.fs.protocol
-        names = {kind} if isinstance(kind, str) else set(kind)
-        return (
-            "file" if names & {"file", "local"} else "s3" if names & {"s3", "s3a"} else "memory" if "memory" in names else sorted(names)[0]
-        )
+        """'file', 's3', 'memory', ..."""
+        return self._backend[0]
+
+    def path(self, key: str) -> str:
+        """Where a key lies, as its protocol says it: for 'file' a local path."""
+        return f"{self._backend[2]}/{relative(key)}"
+
+    def child(self, key: str) -> Store:
+        return Store(join(self.url, relative(key)), self.retries)
 
     def exists(self, key: str) -> bool:
-        self.fs.invalidate_cache()
-        return self.fs.exists(self.path(key))
+        """Whether there is an object of this key; a request on S3."""
+        with self._errors(key):
+            return self._backend[1].exists(self.path(key))
 
     def get(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
-        """The object's bytes, or the range [start, end). MissingInput if absent."""
-        try:
-            return self.fs.cat_file(self.path(key), start=start, end=end)
-        except (FileNotFoundError, IsADirectoryError):
-            raise MissingInput(f"{join(self.url, key)}: no such object; check the path, or run the job that writes it") from None
+        """The object's bytes, or the range [start, end). MissingInput if absent. Large ones are read in parallel ranges."""
+        with self._errors(key):
+            return self._backend[1].read(self.path(key), start, end)
+
+    def get_into(self, key: str, file: BinaryIO, limit: int | None = None) -> int:
+        """Write the object, or its first `limit` bytes, to a local file from the file's beginning; how many bytes that were.
+
+        Ranges come in parallel, and one that fails is read again by itself. Whoever opened the file sees to its room first
+        (`engine.disk.reserve`) and cuts off what is beyond.
+        """
+        with self._errors(key):
+            return self._backend[1].read_into(self.path(key), file, limit)
+
+    def open_local(self, key: str) -> BinaryIO:
+        """The object opened for reading, where `protocol` is 'file'. MissingInput if absent."""
+        with self._errors(key):
+            return open(self.path(key), "rb")
 
     def get_checked(self, key: str, sha256: str) -> bytes:
         """The object's bytes if they have this digest; StorageError if not."""
         data = self.get(key)
         if (found := sha256_hex(data)) != sha256:
-            raise StorageError(f"{join(self.url, key)}: expected sha256 {sha256}, found {found}; the object was damaged or replaced")
+            raise StorageError(f"{self._name(key)}: expected sha256 {sha256}, found {found}; the object was damaged or replaced")
         return data
 
     def create(self, key: str, data: bytes) -> None:
-        """Write a new object, all of it or none. AlreadyExists if the key is taken."""
-        if not data:
-            raise StorageError(f"{join(self.url, key)}: refusing to write an empty object")
-        path = self.path(key)
-        if self.protocol == "file":
-            _create_local(path, data)
-            return
-        try:
-            with _memory_lock:
-                self.fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            raise AlreadyExists(f"{join(self.url, key)} exists already") from None
+        """Write a new object, all of it or none, in parallel parts if it is large. AlreadyExists if somebody else took the key."""
+        self._require_content(key, len(data))
+        with self._errors(key):
+            self._backend[1].create(self.path(key), data)
+
+    def create_file(self, key: str, path: str | Path) -> None:
+        """Create an object of a local file's bytes without holding them in memory."""
+        if not os.path.isfile(path):
+            raise MissingInput(f"{path}: no such file to store as {self._name(key)}")
+        self._require_content(key, os.path.getsize(path))
+        with self._errors(key):
+            self._backend[1].create_from(self.path(key), os.fspath(path))
 
     def create_same(self, key: str, data: bytes) -> bool:
         """Create, or accept an object with the same bytes. True if this call wrote it; CommitConflict if others differ."""
@@ -124,95 +143,60 @@ class Store:
             found = self.get(key)
             if found != data:
                 raise CommitConflict(
-                    f"{join(self.url, key)}: holds other bytes (sha256 {sha256_hex(found)}) than this run made ({sha256_hex(data)})"
+                    f"{self._name(key)}: holds other bytes (sha256 {sha256_hex(found)}) than this run made ({sha256_hex(data)})"
                 ) from None
             return False
 
     def swap(self, key: str, expected: bytes | None, data: bytes) -> None:
         """Replace `expected` (None: nothing there) by `data`. CommitConflict if something else is there."""
+        self._require_content(key, len(data))
         if expected is None:
             try:
-                self.create(key, data)
+                return self.create(key, data)
             except AlreadyExists as error:
                 raise CommitConflict(str(error)) from None
-            return
-        path = self.path(key)
-        conflict = CommitConflict(f"{join(self.url, key)}: changed by somebody else since it was read; read it again and retry")
-        if not self.exists(key):
-            raise conflict
-        if self.protocol == "s3":
-            etag = self.fs.info(path, refresh=True)["ETag"]
-            if self.get(key) != expected:
-                raise conflict
-            try:
-                self.fs.pipe_file(path, data, IfMatch=etag)
-            except OSError as error:
-                if getattr(error, "errno", None) in (22, 17):
-                    raise conflict from None
-                raise
-            return
-        with self._exclusive(path):
-            if self.get(key) != expected:
-                raise conflict
-            if self.protocol == "file":
-                temporary = _write_temporary(path, data)
-                os.replace(temporary, path)
-            else:
-                self.fs.pipe_file(path, data)
-
-    @contextmanager
-    def _exclusive(self, path: str) -> Iterator[None]:
-        if self.protocol != "file":
-            with _memory_lock:
-                yield
-            return
-        with open(path + ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        with self._errors(key):
+            if self._backend[1].replace(self.path(key), expected, data):
+                return
+        raise CommitConflict(f"{self._name(key)}: changed by somebody else since it was read; read it again and retry")
 
     def list(self, prefix: str = "") -> list[str]:
-        """Keys below a prefix, sorted, relative to the root. Leftovers of interrupted writes are not objects."""
-        self.fs.invalidate_cache()
-        root = self._fs_root[1]
-        base = f"{root}/{relative(prefix)}" if prefix else root
-        found = self.fs.find(base) if self.fs.exists(base) else []
-        keys = [p[len(root) :].lstrip("/") for p in found]
-        return sorted(k for k in keys if not k.rsplit("/", 1)[-1].startswith(".partial-") and not k.endswith(".lock"))
+        """Keys below a folder, sorted, relative to the root. On S3 one request for 1000 keys."""
+        root = self._backend[2]
+        with self._errors(prefix):
+            found = self._backend[1].list(self.path(prefix) if prefix else root)
+        return sorted(path[len(root) :].lstrip("/") for path in found)
 
     def clear(self, prefix: str) -> None:
-        """Remove everything below a prefix, what interrupted writes left there included. Nothing to remove is fine."""
-        self.fs.invalidate_cache()
-        try:
-            self.fs.rm(self.path(prefix), recursive=True)
-        except (FileNotFoundError, KeyError):
-            return
+        """Remove everything below a folder, what interrupted writes left there included. Nothing to remove is fine."""
+        with self._errors(prefix):
+            self._backend[1].clear(self.path(prefix))
 
     def delete(self, key: str) -> None:
         """Remove an object. MissingInput if absent, where the store says so (S3 does not)."""
+        with self._errors(key):
+            self._backend[1].delete(self.path(key))
+
+    def _name(self, key: str) -> str:
+        return _public(join(self.url, key))
+
+    def _require_content(self, key: str, size: int) -> None:
+        if not size:
+            raise StorageError(f"{self._name(key)}: refusing to write an empty object")
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
         try:
-            self.fs.rm_file(self.path(key))
-        except (FileNotFoundError, KeyError):
-            raise MissingInput(f"{join(self.url, key)}: no such object to delete") from None
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise MissingInput(f"{self._name(key)}: no such object; check the path, or run the job that writes it") from None
+        except FileExistsError:
+            raise AlreadyExists(f"{self._name(key)} exists already") from None
+        except OSError as error:
+            why = f"{type(error).__name__}: {_public(str(error))}"
+            raise StorageError(f"{self._name(key)}: {why}; see whether the store is there and may be read and written") from None
 
 
-def _write_temporary(path: str, data: bytes) -> str:
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f".partial-{uuid.uuid4().hex}")
-    with open(temporary, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    return temporary
-
-
-def _create_local(path: str, data: bytes) -> None:
-    if os.path.exists(path):
-        raise AlreadyExists(f"{path} exists already")
-    temporary = _write_temporary(path, data)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise AlreadyExists(f"{path} exists already") from None
-    finally:
-        os.unlink(temporary)
+def _public(text: str) -> str:
+    """Without the user and password that a URL may carry."""
+    return re.sub(r"//[^/@\s]+@", "//", text)

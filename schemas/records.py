@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from mmap import mmap
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -17,7 +18,7 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def sha256_hex(data: bytes) -> str:
+def sha256_hex(data: bytes | mmap | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 

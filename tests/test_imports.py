@@ -13,9 +13,12 @@ FLOORS = {
     "engine.errors": {"schemas"},
     "engine.faults": set(),
     "engine.config": {"schemas", "engine.errors"},
-    "engine.storage": {"schemas", "engine.errors", "engine.faults"},
+    "engine.disk": {"engine.errors"},
+    "engine.retries": {"engine.errors"},
+    "engine.backends": {"engine.errors", "engine.faults", "engine.disk", "engine.retries"},
+    "engine.storage": {"schemas", "engine.errors", "engine.faults", "engine.retries", "engine.backends"},
 }
-BASE = {"schemas", "engine.errors", "engine.faults", "engine.config", "engine.storage"}
+BASE = {"schemas", "engine.errors", "engine.faults", "engine.config", "engine.disk", "engine.storage"}
 FLOORS |= {
     "engine.body": BASE,
     "engine.datasets": BASE | {"engine.body"},

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
 from functools import cached_property
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
+from engine.disk import disk_errors, reserve
 from engine.errors import MissingInput, ShardCorrupt
 from engine.shards.tar import Member, members
 from engine.storage import Store, join
@@ -18,6 +22,7 @@ from schemas.records import sha256_hex
 from schemas.sample import Sample
 
 MANIFEST = "manifest.json"
+TarBytes = bytes | mmap | memoryview
 _verified: set[tuple[str, str]] = set()
 """(path, sha256) of local copies this process has hashed."""
 
@@ -42,11 +47,14 @@ class ShardSet:
 
     def fetch(self, entry: ShardEntry) -> bytes:
         """The shard's tar. ShardCorrupt if its size or digest is not the manifest's."""
-        return _checked(self.shard_url(entry), self.store.get(entry.path), entry.sha256, entry.size_bytes)
+        data = self.store.get(entry.path)
+        check_bytes(self.shard_url(entry), data, entry.sha256, entry.size_bytes)
+        return data
 
     def index(self, entry: ShardEntry) -> list[ShardIndexRow]:
         """Where each sample lies in the tar, in the order of keys. ShardCorrupt if the index is not the manifest's."""
-        data = _checked(join(self.url, entry.index_path), self.store.get(entry.index_path), entry.index_sha256, None)
+        data = self.store.get(entry.index_path)
+        check_bytes(join(self.url, entry.index_path), data, entry.index_sha256, None)
         rows = [ShardIndexRow.model_validate_json(line) for line in data.splitlines()]
         _check_counts(self.shard_url(entry), entry, len(rows), sum(row.instances for row in rows))
         return rows
@@ -62,13 +70,32 @@ class ShardSet:
             return path
         if local:
             self.fetch(entry)
-        elif not (path.exists() and sha256_hex(path.read_bytes()) == entry.sha256):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".partial-{uuid.uuid4().hex}")
-            partial.write_bytes(self.fetch(entry))
-            os.replace(partial, path)
+        elif not (path.exists() and _digest(path) == entry.sha256):
+            self._copy(entry, path)
         _verified.add((str(path), entry.sha256))
         return path
+
+    def copy_into(self, entry: ShardEntry, file: BinaryIO, folder: str | Path, remedy: str) -> None:
+        """Write the shard's tar, unchecked, to an open, empty file of a folder. StorageError with the remedy if there is no room."""
+        reserve(file.fileno(), entry.size_bytes, folder, remedy)
+        file.truncate(self.store.get_into(entry.path, file, entry.size_bytes + 1))  # one too many is enough to be seen
+
+    def _copy(self, entry: ShardEntry, path: Path) -> None:
+        """The shard in a local file, checked; nothing is left of a copy that fails."""
+        remedy = "make room there, or set the cache to a folder on a larger disk"
+        partial = path.with_name(f".partial-{uuid.uuid4().hex}")
+        with disk_errors(path.parent, entry.size_bytes, remedy):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(partial, "wb")  # noqa: SIM115
+        try:
+            with file:
+                self.copy_into(entry, file, path.parent, remedy)
+            with open(partial, "rb") as copy, mmap(copy.fileno(), 0, access=ACCESS_READ) as data:
+                check_bytes(self.shard_url(entry), data, entry.sha256, entry.size_bytes)
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink()
+            raise
 
 
 def open_shard_set(url: str) -> ShardSet:
@@ -88,18 +115,25 @@ def open_shard_set(url: str) -> ShardSet:
 def fetch_shard(plan: ShardPlan) -> bytes:
     """The tar a plan names, without its shard set. ShardCorrupt if its size or digest is not the plan's."""
     folder, name = plan.url.rsplit("/", 1)
-    return _checked(plan.url, Store(folder).get(name), plan.sha256, plan.size_bytes)
+    data = Store(folder).get(name)
+    check_bytes(plan.url, data, plan.sha256, plan.size_bytes)
+    return data
 
 
-def read_samples(tar_bytes: bytes, expected: ShardPlan | ShardEntry | None = None) -> list[tuple[Sample, bytes]]:
+def read_samples(tar_bytes: TarBytes, expected: ShardPlan | ShardEntry | None = None) -> list[tuple[Sample, bytes]]:
     """Every sample of a tar with its image's bytes, in order.
 
     ShardCorrupt if the tar holds anything but complete pairs of plain members, or differs from `expected` in digest, size
     or counts. Without `expected` a flipped byte inside an image goes unseen.
     """
-    name = _name(expected)
     if expected is not None:
-        _checked(name, tar_bytes, expected.sha256, expected.size_bytes)
+        check_bytes(_name(expected), tar_bytes, expected.sha256, expected.size_bytes)
+    return read_verified_samples(tar_bytes, expected)
+
+
+def read_verified_samples(tar_bytes: TarBytes, expected: ShardPlan | ShardEntry | None = None) -> list[tuple[Sample, bytes]]:
+    """As `read_samples`, of bytes whose digest was checked before: by `ShardSet.fetch`, or by `Staging.open`."""
+    name = _name(expected)
     try:
         found = members(tar_bytes)
     except ShardCorrupt as error:
@@ -132,12 +166,12 @@ def read_at(path: Path, row: ShardIndexRow) -> tuple[Sample, bytes]:
     return _sample(str(path), row.key, record), image
 
 
-def _checked(name: str, data: bytes, sha256: str, size_bytes: int | None) -> bytes:
+def check_bytes(name: str, data: TarBytes, sha256: str, size_bytes: int | None) -> None:
+    """ShardCorrupt if the bytes are not of this size and digest."""
     if size_bytes is not None and len(data) != size_bytes:
         raise ShardCorrupt(f"{name}: expected {size_bytes} bytes, found {len(data)}; fetch or ingest it again")
     if (found := sha256_hex(data)) != sha256:
         raise ShardCorrupt(f"{name}: expected sha256 {sha256}, found {found}; it was damaged or replaced, fetch or ingest it again")
-    return data
 
 
 def _check_counts(name: str, expected: ShardPlan | ShardEntry, samples: int, instances: int) -> None:
@@ -158,12 +192,17 @@ def _sample(name: str, key: str, record: bytes) -> Sample:
     return sample
 
 
-def _cut(data: bytes, member: Member) -> bytes:
-    return data[member.offset : member.offset + member.size]
+def _cut(data: TarBytes, member: Member) -> bytes:
+    return bytes(data[member.offset : member.offset + member.size])
 
 
 def _show(member: Member) -> str:
     return f"{member.key}.{member.extension}"
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name(expected: ShardPlan | ShardEntry | None) -> str:

@@ -8,6 +8,7 @@ zero blocks at the end. Payloads are covered by the manifest's sha256, not here.
 from __future__ import annotations
 
 import re
+from mmap import mmap
 from typing import NamedTuple
 
 from engine.errors import ShardCorrupt
@@ -15,6 +16,7 @@ from engine.errors import ShardCorrupt
 BLOCK = 512
 MAX_IMAGE_BYTES = 256 << 20
 MAX_JSON_BYTES = 16 << 20
+_ZEROS = bytes(1 << 16)
 _NAME = re.compile(rb"([A-Za-z0-9_-]+)\.(jpg|jpeg|png|json)")
 
 
@@ -27,15 +29,15 @@ class Member(NamedTuple):
     size: int
 
 
-def members(data: bytes) -> list[Member]:
-    """All members, in order. ShardCorrupt says what is wrong at which byte."""
+def members(data: bytes | mmap | memoryview) -> list[Member]:
+    """All members, in order, of bytes that are not copied. ShardCorrupt says what is wrong at which byte."""
     found, at, end = [], 0, len(data)
     while True:
-        header = data[at : at + BLOCK]
+        header = bytes(data[at : at + BLOCK])
         if len(header) < BLOCK:
             raise ShardCorrupt(f"ends at byte {end} without the archive's end mark; it is cut off")
         if not header.rstrip(b"\0"):
-            if data[at:].strip(b"\0") or end - at < 2 * BLOCK:
+            if not _all_zero(data, at) or end - at < 2 * BLOCK:
                 raise ShardCorrupt(f"expected nothing but zero blocks from byte {at}, found {end - at} bytes of something else")
             return found
         found.append(_member(header, at))
@@ -44,6 +46,11 @@ def members(data: bytes) -> list[Member]:
             raise ShardCorrupt(
                 f"member {found[-1].key}.{found[-1].extension} goes on to byte {at}, but the file ends at {end}; it is cut off"
             )
+
+
+def _all_zero(data: bytes | mmap | memoryview, start: int) -> bool:
+    chunks = (data[at : at + len(_ZEROS)] for at in range(start, len(data), len(_ZEROS)))
+    return all(chunk == _ZEROS[: len(chunk)] for chunk in chunks)
 
 
 def _member(header: bytes, at: int) -> Member:

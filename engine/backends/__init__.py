@@ -1,0 +1,1 @@
+"""Kinds of store, one module each, behind one interface; `engine.storage` alone imports them."""
