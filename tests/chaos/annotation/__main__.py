@@ -15,13 +15,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaos.annotation.arena import Arena, Row
+from tests.chaos.annotation.arena import Arena
 from tests.chaos.annotation.faults_driver import r2_driver_killed, r10_asked_to_go, r15_not_alone
 from tests.chaos.annotation.faults_input import r5_damaged_shards, r6_bad_images
 from tests.chaos.annotation.faults_publishers import r3_publishers
 from tests.chaos.annotation.faults_resubmission import r13_finished, r14_changed
 from tests.chaos.annotation.faults_store import r4_bad_store, r8_cut_short, r9_full_or_read_only
 from tests.chaos.annotation.faults_workers import r1_workers_killed, r7_deadly_images
+from tests.chaos.annotation.row import Row
 
 Scenario = Callable[[Arena], list[Row]]
 SCENARIOS: dict[str, Scenario] = {

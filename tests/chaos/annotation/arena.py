@@ -6,7 +6,6 @@ seconds a job; those that are `alone` are `python jobs/annotate.py --config FILE
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import multiprocessing
@@ -14,12 +13,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,83 +25,11 @@ import yaml
 from moto.server import ThreadedMotoServer
 
 from tests.chaos.annotation.checker import Bucket, check
+from tests.chaos.annotation.submission import REPO, Submission, drive
 from tests.chaos.annotation.world import write_world
 
-REPO = Path(__file__).resolve().parents[3]
 NAME = "chaos"
 """Of every release here."""
-PATIENCE_S = 900
-"""No job here takes that long; one that does is dead."""
-
-
-@dataclass
-class Row:
-    """What a fault did. Good when every fault injected was survived and nothing was lost or duplicated."""
-
-    fault: str
-    injected: int
-    survived: int
-    lost: int = 0
-    duplicated: int = 0
-    note: str = ""
-    seconds: float = 0.0
-    figures: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def good(self) -> bool:
-        return self.injected > 0 and self.survived == self.injected and self.lost == self.duplicated == 0
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"good": self.good}
-
-
-class Submission:
-    """One annotation job as a process: `pid`, what it printed, which fault points it met."""
-
-    def __init__(self, process: Any, log: Path, fired: Path) -> None:
-        self.process, self.log, self._fired = process, log, fired
-        self.pid: int = process.pid
-
-    def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
-        if isinstance(self.process, subprocess.Popen):
-            return self.process.poll()
-        return self.process.exitcode
-
-    def wait(self, timeout_s: float = PATIENCE_S) -> int:
-        """The exit code. AssertionError, and the job is killed, when it does not end."""
-        if not wait_until(lambda: self.poll() is not None, timeout_s):
-            self.kill()
-            raise AssertionError(f"the job did not end within {timeout_s} s:\n{self.output[-2000:]}")
-        return self.poll()
-
-    def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        if self.poll() is None:
-            self.signal(signal.SIGKILL)
-            wait_until(lambda: self.poll() is not None, 30)
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    @property
-    def message(self) -> str:
-        """The job's last words: the line of its error."""
-        lines = [line for line in self.output.splitlines() if line.startswith("annotate.py:")]
-        return lines[-1] if lines else (self.output.strip().splitlines() or [""])[-1]
-
-    def fired(self, point: str = "") -> list[dict[str, Any]]:
-        """Firings of a fault point over all processes of the job: detail, pid, time."""
-        found = []
-        for path in sorted(self._fired.glob(f"{point}*")):
-            try:
-                found.append(json.loads(path.read_text()))
-            except ValueError:  # being written
-                continue
-        return found
 
 
 class Arena:
@@ -138,7 +61,7 @@ class Arena:
         """The cluster that jobs share, started when it is first wanted."""
         os.environ["PSEUDOGT_CHAOS"] = self.token
         context = ray.init(
-            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=150 << 20
+            address="local", num_cpus=2, include_dashboard=False, log_todriver=False, logging_level="ERROR", object_store_memory=150 << 20
         )
         return context.address_info["gcs_address"]
 
@@ -180,7 +103,7 @@ class Arena:
         """Start a job, with fault points armed in the driver and in its workers.
 
         environment: for both, too. alone: with a Ray of its own. address: of another cluster than the arena's. driver: how the driver
-        itself is to differ (see `_differ`).
+        itself is to differ (see `submission.differ`).
         """
         folder = self.folder / "submissions" / uuid.uuid4().hex[:12]
         (folder / "fired").mkdir(parents=True)
@@ -198,7 +121,7 @@ class Arena:
         else:
             # what `ray job submit` does to carry an environment to the workers of one job
             variables |= {"RAY_AUTH_MODE": "token", "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"env_vars": armed}})}
-            process = self.forks.Process(target=_drive, args=(arguments, variables, str(log), driver))
+            process = self.forks.Process(target=drive, args=(arguments, variables, str(log), driver))
             process.start()
         submission = Submission(process, log, folder / "fired")
         self._submissions.append(submission)
@@ -280,51 +203,3 @@ def attempts(config: dict[str, Any]) -> list[dict[str, Any]]:
         except (FileNotFoundError, ValueError):
             continue
     return found
-
-
-def wait_until(reached: Callable[[], bool], timeout_s: float, every_s: float = 0.02) -> bool:
-    """Whether it came true in time."""
-    end = time.monotonic() + timeout_s
-    while not reached():
-        if time.monotonic() > end:
-            return False
-        time.sleep(every_s)
-    return True
-
-
-@contextmanager
-def timed(row: Row) -> Iterator[None]:
-    begin = time.monotonic()
-    yield
-    row.seconds = round(time.monotonic() - begin, 1)
-
-
-def _drive(arguments: list[str], variables: dict[str, str], log: str, driver: dict[str, Any]) -> None:
-    """A job in a forked process: the same entry point, with the environment of this submission."""
-    out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    os.environ.clear()
-    os.environ.update(variables)
-    sys.argv = [str(REPO / "jobs/annotate.py"), *arguments]
-    importlib.reload(importlib.import_module("engine.faults"))
-    _differ(**driver)
-    run = importlib.import_module("engine.fanout.run")
-    importlib.import_module("engine.config").run_job(run.AnnotateConfig, run.annotate, arguments)
-
-
-def _differ(clock_s: float = 0, constants: dict[str, Any] | None = None) -> None:
-    """Make this driver one whose clock is so many seconds off, or one of another version of the code ('module:constant' -> value)."""
-    if clock_s:
-
-        class Skewed(datetime):
-            @classmethod
-            def now(cls, tz: Any = None) -> datetime:
-                return datetime.now(tz) + timedelta(seconds=clock_s)
-
-        for module in list(sys.modules.values()):
-            if getattr(module, "__name__", "").startswith("engine.") and getattr(module, "datetime", None) is datetime:
-                module.datetime = Skewed
-    for name, value in (constants or {}).items():
-        module, constant = name.split(":")
-        setattr(importlib.import_module(module), constant, value)

@@ -32,7 +32,9 @@ Person = tuple[str, str]
 
 VECTORS = {"bbox_xywh": 4, "pose": 72, "betas": 10, "transl": 3, "focal": 2, "princpt": 2, "latent": 32}
 WORDS = ("dataset", "key", "annotation_id")
-FIGURES = ("reprojection_error", "visible_fraction", "latent_norm", "truncation", "score")
+FIGURES = (
+    "reprojection_error", "visible_fraction", "keypoint_similarity", "latent_norm", "flip_disagreement", "truncation", "score",
+)  # fmt: skip
 NEVER_NAN = ("bbox_xywh", "pose", "betas", "transl", "focal", "princpt", "truncation", "score")
 WHOLE_SHARD = {"shard_corrupt", "process_died", "shard_failed"}
 

@@ -13,8 +13,9 @@ from typing import Any
 from engine.errors import CommitConflict, EngineError
 from engine.releases.publish import publish
 from engine.storage import Store
-from tests.chaos.annotation.arena import Arena, Row
+from tests.chaos.annotation.arena import Arena
 from tests.chaos.annotation.checker import Bucket, check
+from tests.chaos.annotation.row import Row
 from tests.engine.releases.conftest import commit_all, make_plan
 
 Work = Callable[[Store, int, int, Callable[[], object]], str]

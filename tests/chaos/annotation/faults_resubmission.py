@@ -16,8 +16,10 @@ from engine.releases.tables import encode
 from engine.storage import Store
 from schemas.manifests import AnnotationPlan, ShardEntry, ShardPlan, ShardSetManifest
 from schemas.records import sha256_hex
-from tests.chaos.annotation.arena import REPO, Arena, Row, commits
+from tests.chaos.annotation.arena import Arena, commits
 from tests.chaos.annotation.checker import Bucket
+from tests.chaos.annotation.row import Row
+from tests.chaos.annotation.submission import REPO
 from tests.chaos.annotation.world import write_world
 from tests.engine.releases.conftest import make_rows
 

@@ -19,8 +19,10 @@ import boto3
 
 from engine.storage import Store
 from schemas.records import sha256_hex
-from tests.chaos.annotation.arena import Arena, Row, commits, kill, wait_until
+from tests.chaos.annotation.arena import Arena, commits, kill
 from tests.chaos.annotation.checker import Bucket, check
+from tests.chaos.annotation.row import Row
+from tests.chaos.annotation.submission import wait_until
 from tests.chaos.annotation.world import write_world
 from tests.chaos.faulty_s3 import Arrival, Faults, faulty_s3
 
@@ -110,11 +112,12 @@ def _killed_writers(arena: Arena, where: str, url: str, kills: int, size: int) -
         writer.join()
     keys = Bucket(url).keys("objects/")
     problems = [problem for problem in check(url, "none")["problems"] if "objects/" in problem]
-    pending = 0
+    whole = f"{len(keys)} objects, all whole"
     if url.startswith("s3://"):
         bucket = url.removeprefix("s3://").partition("/")[0]
         pending = len(boto3.client("s3").list_multipart_uploads(Bucket=bucket).get("Uploads", []))
-    note = f"{len(keys)} objects, all whole; {pending} uploads in parts begun and never to be seen" if not problems else problems[0]
+        whole += f"; {pending} uploads in parts begun and never to be seen"
+    note = problems[0] if problems else whole
     seconds = round(time.monotonic() - begin, 1)
     return Row(f"R8 killed while writing, {where}", kills, 0 if problems or not keys else kills, 0, 0, note, seconds)
 
@@ -157,22 +160,22 @@ def _orphans(arena: Arena) -> Row:
 
 
 def _fsck(url: str) -> list[str] | None:
-    """The engine's own list of orphans; None while it has none."""
+    """The engine's own list of orphaned objects; None while it makes none."""
     try:
         fsck = importlib.import_module("engine.releases.fsck")
     except ModuleNotFoundError:
         return None
-    return sorted(fsck.fsck(Store(url)).orphans)
+    return [orphan.key for orphan in fsck.find_orphans(Store(url)) if orphan.kind == "object"]
 
 
 def _collect(url: str, orphans: list[str]) -> bool | None:
-    """Whether the engine's garbage collection takes the orphans and nothing else; None while there is none."""
+    """Whether the engine's garbage collection takes the orphaned objects and nothing else of them; None while there is none."""
     try:
-        collector = importlib.import_module("engine.releases.gc")
+        fsck = importlib.import_module("engine.releases.fsck")
     except ModuleNotFoundError:
         return None
     before = set(Bucket(url).keys("objects/"))
-    collector.collect(Store(url), older_than_s=0)
+    fsck.collect_garbage(Store(url), grace_s=0, dry_run=False)
     return before - set(Bucket(url).keys("objects/")) == set(orphans)
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from engine.fanout.run import AnnotateConfig
-from tests.chaos.annotation.arena import Arena, Row, Submission, attempts, commits, kill, wait_until
+from tests.chaos.annotation.arena import Arena, attempts, commits, kill
 from tests.chaos.annotation.checker import Bucket
+from tests.chaos.annotation.row import Row
+from tests.chaos.annotation.submission import Submission, wait_until
 from tests.chaos.annotation.world import image_key
 
 MOST_SUBMISSIONS = 5
