@@ -59,10 +59,11 @@ class Arena:
     @cached_property
     def ray_address(self) -> str:
         """The cluster that jobs share, started when it is first wanted."""
-        os.environ["PSEUDOGT_CHAOS"] = self.token
+        os.environ["PSEUDOGT_CHAOS"] = self.token  # every process of the cluster carries it
         context = ray.init(
-            address="local", num_cpus=2, include_dashboard=False, log_todriver=False, logging_level="ERROR", object_store_memory=150 << 20
+            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=150 << 20
         )
+        del os.environ["PSEUDOGT_CHAOS"]
         return context.address_info["gcs_address"]
 
     @cached_property

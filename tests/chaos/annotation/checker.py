@@ -92,7 +92,7 @@ def read_table(bucket: Bucket, folder: str, manifest: dict[str, Any], name: str,
         problems.append(f"{folder}/{said['path']}: expected {said['size_bytes']} bytes of sha256 {said['sha256']}, found {len(data)}")
     try:
         table = pq.read_table(io.BytesIO(data))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         problems.append(f"{folder}/{said['path']}: not Parquet: {error}")
         return []
     if table.num_rows != said["rows"]:
@@ -200,7 +200,7 @@ def _check_shard(bucket: Bucket, place: int, shard: dict[str, Any], manifest: di
         problems.append(f"{where}: expected {shard['size_bytes']} bytes of sha256 {digest}, found {len(data)} of {sha256(data)}")
     try:
         table = pq.read_table(io.BytesIO(data))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         problems.append(f"{where}: not Parquet: {error}")
         return []
     problems.extend(f"{where}: {problem}" for problem in _check_table(table, manifest["dataset"]))
