@@ -1,11 +1,12 @@
-"""A Ray cluster on this machine, started and stopped as one thing, with token authentication on.
+"""A Ray cluster of one or many nodes on this machine, started and stopped as one thing, with token authentication on.
 
-`ray stop` would end every Ray on the machine; here the head is a child process in its own session, so that leaving the
-context ends exactly what was started.
+`ray stop` would end every Ray on the machine; here each node is a child process in a session of its own, so that a node can be
+lost as a machine is lost, and leaving the context ends exactly what was started.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -15,14 +16,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import EngineError
 
 START_TIMEOUT_S = 120
+STARTED = "Ray runtime started."
+FAST_DETECTION = {
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""For `local_cluster(env=...)`: a killed node is known to be dead after 1 to 2 s; by Ray's defaults, after 15 s."""
 
 
 class ClusterError(EngineError):
@@ -30,12 +40,124 @@ class ClusterError(EngineError):
 
 
 @dataclass(frozen=True)
+class NodeSpec:
+    """What a node offers, and what its environment has that others' have not."""
+
+    cpus: int | None = 1
+    """None: all of this machine's."""
+    gpus: int = 0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    object_store_mib: int | None = 150
+    """Small, because many nodes share one machine; None: what Ray takes, a third of its memory."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> list[str]:
+        """As `ray start` wants them."""
+        return [
+            *([f"--num-cpus={self.cpus}"] if self.cpus is not None else []),
+            *([f"--num-gpus={self.gpus}"] if self.gpus else []),
+            *([f"--resources={json.dumps(dict(self.resources))}"] if self.resources else []),
+            *([f"--object-store-memory={self.object_store_mib << 20}"] if self.object_store_mib is not None else []),
+        ]
+
+
+class LocalNode:
+    """One node of the cluster: `ray start --block` in its own session, and all that it has started."""
+
+    def __init__(self, name: str, spec: NodeSpec, arguments: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
+        self.name, self.spec, self.log_path = name, spec, log_path
+        command = [_ray(), "start", "--block", "--node-ip-address=127.0.0.1", f"--node-name={name}", *arguments, *spec.arguments()]
+        with open(log_path, "wb") as log:
+            self.process = subprocess.Popen(command, env={**env, **spec.env}, stdout=log, stderr=log, start_new_session=True)
+
+    def wait_until_started(self) -> None:
+        """Until the node is a member of the cluster. ClusterError shows the end of its log when that fails."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while STARTED not in self.log_path.read_text(errors="replace"):
+            if self.process.poll() is not None:
+                raise ClusterError(f"node {self.name}: ray start ended with exit code {self.process.returncode}:\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise ClusterError(f"node {self.name}: not started after {START_TIMEOUT_S} s:\n{self.log_tail()}")
+            time.sleep(0.1)
+
+    def log_tail(self) -> str:
+        """The end of what `ray start` said."""
+        return self.log_path.read_text(errors="replace")[-2000:]
+
+    def pids(self) -> set[int]:
+        """Every process of the node."""
+        return _family(self.process.pid)
+
+    @property
+    def node_id(self) -> str:
+        """Ray's id of the node, in hex, as its raylet was told it."""
+        for pid in self.pids():
+            with suppress(OSError):
+                for argument in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                    if argument.startswith("--node_id="):
+                        return argument.partition("=")[2]
+        raise ClusterError(f"node {self.name}: no raylet is running")
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has been neither killed nor stopped."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """Lose the whole node at once, raylet and workers, by SIGKILL. The cluster finds out by its health checks (FAST_DETECTION)."""
+        while family := self.pids():
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=0.05)
+        self.process.wait()
+
+    def stop(self, timeout_s: float = 20) -> None:
+        """End the node in order, by SIGTERM; whatever is left of it after `timeout_s` is killed."""
+        family = self.pids()
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=timeout_s)
+        for pid in family & _running():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.kill()
+
+
+@dataclass(frozen=True)
 class LocalCluster:
-    """Where a running local cluster answers, and the environment its clients need."""
+    """Where a running local cluster answers, the environment its clients need, and its nodes."""
 
     dashboard_url: str
+    address: str
+    """Of the GCS: what a driver gives `ray.init`, and a further node `ray start --address`."""
     env: dict[str, str]
+    """For clients of the job server; its RAY_ADDRESS is the dashboard's."""
     log_dir: Path
+    head: LocalNode
+    nodes: list[LocalNode]
+    """The workers, in the order they were added; lost ones stay listed."""
+
+    @property
+    def driver_env(self) -> dict[str, str]:
+        """For a process that calls `ray.init()` itself, without the job server."""
+        return self.env | {"RAY_ADDRESS": self.address}
+
+    def add_node(self, spec: NodeSpec = NodeSpec(), wait: bool = True) -> LocalNode:
+        """A further worker node. Without `wait`, its `wait_until_started` is the caller's."""
+        # Nodes of one machine may share neither the fixed default ports (0: each process binds a free one) nor a folder of logs
+        # and sockets: two that start at once would take each other's.
+        name = f"w{len(self.nodes)}"
+        ports = ("dashboard-agent-listen-port", "min-worker-port", "max-worker-port")
+        arguments = [f"--address={self.address}", f"--temp-dir={self.log_dir / name}", *(f"--{port}=0" for port in ports)]
+        env = {k: v for k, v in self.env.items() if k != "RAY_ADDRESS"}
+        node = LocalNode(name, spec, arguments, env, self.log_dir / f"{name}.log")
+        self.nodes.append(node)
+        if wait:
+            node.wait_until_started()
+        return node
 
     def submit(self, script: str, *args: str, working_dir: Path, submission_id: str | None = None) -> None:
         """`ray job submit` a script of `working_dir` and follow its log. ClusterError names the job when it fails."""
@@ -66,12 +188,22 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(cpus: int | None = None) -> Iterator[LocalCluster]:
-    """A one-node cluster on free ports of the loopback address; ended with the context."""
+def local_cluster(
+    cpus: int | None = None,
+    workers: Sequence[NodeSpec] = (),
+    object_store_mib: int | None = None,
+    env: Mapping[str, str] | None = None,
+    autoscaling_config: Mapping[str, object] | None = None,
+) -> Iterator[LocalCluster]:
+    """A cluster on free ports of the loopback address; ended with the context, whatever became of its nodes.
+
+    The head offers `cpus` (None: all of this machine's; 0: it runs drivers and no work) and `object_store_mib`. `env` reaches every
+    process of every node. `autoscaling_config` is what `ray start --autoscaling-config` reads: cluster/autoscaling.py.
+    """
     temporary = Path(tempfile.mkdtemp(prefix="pg-"))
     port, dashboard_port, client_port, agent_port = _free_ports(4)
     dashboard_url = f"http://127.0.0.1:{dashboard_port}"
-    env = dict(os.environ) | {
+    cluster_env = dict(os.environ) | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_ADDRESS": dashboard_url,
@@ -81,52 +213,90 @@ def local_cluster(cpus: int | None = None) -> Iterator[LocalCluster]:
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
+    cluster_env |= env or {}
     ports = {
         "port": port,
         "dashboard-port": dashboard_port,
         "ray-client-server-port": client_port,
         "dashboard-agent-listen-port": agent_port,
     }
-    command = [
-        *(_ray(), "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--disable-usage-stats"),
+    arguments = [
+        *("--head", "--dashboard-host=127.0.0.1", "--disable-usage-stats", f"--temp-dir={temporary}"),
         *(f"--{name}={value}" for name, value in ports.items()),
-        f"--temp-dir={temporary}",
-        *([f"--num-cpus={cpus}"] if cpus else []),
     ]
-    log_path = temporary / "head.log"
-    with open(log_path, "wb") as log:
-        head = subprocess.Popen(
-            command, env={k: v for k, v in env.items() if k != "RAY_ADDRESS"}, stdout=log, stderr=log, start_new_session=True
-        )
+    if autoscaling_config is not None:
+        config_path = temporary / "autoscaling.json"
+        config_path.write_text(json.dumps(autoscaling_config).replace("$GCS_ADDRESS", f"127.0.0.1:{port}"))
+        arguments.append(f"--autoscaling-config={config_path}")
+    spec = NodeSpec(cpus=cpus, object_store_mib=object_store_mib)
+    head_env = {k: v for k, v in cluster_env.items() if k != "RAY_ADDRESS"}
+    head = LocalNode("head", spec, arguments, head_env, temporary / "head.log")
+    cluster = LocalCluster(dashboard_url, f"127.0.0.1:{port}", cluster_env, temporary, head, [])
     try:
-        _wait_until_up(head, dashboard_url, env, log_path)
-        yield LocalCluster(dashboard_url, env, temporary)
+        head.wait_until_started()
+        for worker in workers:
+            cluster.add_node(worker, wait=False)
+        _wait_for_job_server(cluster)
+        for node in cluster.nodes:
+            node.wait_until_started()
+        yield cluster
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(head.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            head.wait(timeout=5)
-        with suppress(ProcessLookupError):
-            os.killpg(head.pid, signal.SIGKILL)
+        for node in (*cluster.nodes, head):
+            node.kill()
         _end_orphans(temporary)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _wait_until_up(head: subprocess.Popen, dashboard_url: str, env: dict[str, str], log_path: Path) -> None:
+def _wait_for_job_server(cluster: LocalCluster) -> None:
+    """Until a job has run: a listing answers before the agent that starts jobs is there."""
     deadline = time.monotonic() + START_TIMEOUT_S
+    submitted = None
     while time.monotonic() < deadline:
-        if head.poll() is not None:
-            raise ClusterError(f"ray start ended with exit code {head.returncode}:\n{log_path.read_text()[-2000:]}")
-        # A listing answers before the agent that starts jobs is there, so the probe is a job.
-        probe = [_ray(), "job", "submit", "--address", dashboard_url, "--", "true"]
-        if subprocess.run(probe, env=env, capture_output=True, check=False).returncode == 0:
-            return
-        time.sleep(0.5)
-    raise ClusterError(f"no answer from {dashboard_url} after {START_TIMEOUT_S} s:\n{log_path.read_text()[-2000:]}")
+        if not cluster.head.alive:
+            raise ClusterError(f"ray start ended with exit code {cluster.head.process.returncode}:\n{cluster.head.log_tail()}")
+        with suppress(OSError):
+            if submitted is None:
+                submitted = _job_api(cluster, "", {"entrypoint": "true"})["submission_id"]
+            if _job_api(cluster, submitted)["status"] == "SUCCEEDED":
+                return
+        time.sleep(0.2)
+    raise ClusterError(f"no answer from {cluster.dashboard_url} after {START_TIMEOUT_S} s:\n{cluster.head.log_tail()}")
+
+
+def _job_api(cluster: LocalCluster, path: str, body: dict[str, str] | None = None) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {cluster.env['RAY_AUTH_TOKEN']}", "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{cluster.dashboard_url}/api/jobs/{path}", data=data, headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return json.load(reply)
+
+
+def _stat() -> dict[int, tuple[int, int]]:
+    """(parent, session) of every process that is not a zombie."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent, _, session = path.read_text(errors="replace").rpartition(")")[2].split()[:4]
+            if state != "Z":
+                found[int(path.parent.name)] = (int(parent), int(session))
+    return found
+
+
+def _running() -> set[int]:
+    return set(_stat())
+
+
+def _family(leader: int) -> set[int]:
+    """The processes of a session, and those they have started in further sessions, as Ray's job server does."""
+    stat = _stat()
+    found = {pid for pid, (_, session) in stat.items() if session == leader}
+    while more := {pid for pid, (parent, _) in stat.items() if parent in found} - found:
+        found |= more
+    return found
 
 
 def _end_orphans(temporary: Path) -> None:
-    """Workers outlive a killed head for a while; they all name its temporary folder in their command line."""
+    """Whatever has left its family but names the cluster's temporary folder in its command line."""
     found = subprocess.run(["pgrep", "-f", str(temporary)], capture_output=True, text=True, check=False).stdout.split()
     for pid in found:
         with suppress(ProcessLookupError, PermissionError):

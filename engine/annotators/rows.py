@@ -59,11 +59,12 @@ def annotate_batches(batches: Iterable[CropBatch], annotator: Annotator, batch_s
     return assemble(parts, rejected)
 
 
-def batch_rows(batch: CropBatch, out: Prediction, body: Body, crop: CropSpec) -> BatchRows:
+def batch_rows(batch: CropBatch, out: Prediction, body: Body, crop: CropSpec, places: Sequence[int] | None = None) -> BatchRows:
     """Rows of the N persons of a batch; those whose output is not finite or not before the camera are quarantined.
 
     `out` is the annotator's prediction for the batch's crops, `body` its body, on the CPU, and `crop` its crop. What the batch could
-    not crop (`batch.rejected`) is not looked at: hand it to `assemble`.
+    not crop (`batch.rejected`) is not looked at: hand it to `assemble`. `places`: of the persons that are wanted, None for all; the
+    others are computed with them, so that a person's row never depends, not in its last bit, on who else is wanted.
     """
     focal_N2, princpt_N2 = camera_to_image(batch.boxes_N4, crop.hw)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # what is impossible is quarantined below
@@ -85,9 +86,10 @@ def batch_rows(batch: CropBatch, out: Prediction, body: Body, crop: CropSpec) ->
         **figures,
     }
     rows = pa.RecordBatch.from_arrays(to_arrays(columns), schema=PSEUDO_GT_SCHEMA)
-    if problems:
-        rows = rows.take(pa.array([i for i in range(len(batch)) if i not in problems], pa.int64()))
-    return BatchRows(rows, tuple(_quarantined(columns, i, *problem) for i, problem in problems.items()))
+    wanted = range(len(batch)) if places is None else places
+    if problems or len(wanted) < len(batch):
+        rows = rows.take(pa.array([i for i in wanted if i not in problems], pa.int64()))
+    return BatchRows(rows, tuple(_quarantined(columns, i, *problems[i]) for i in wanted if i in problems))
 
 
 def assemble(parts: Iterable[BatchRows], rejected: Iterable[QuarantineRow] = ()) -> ShardRows:

@@ -61,5 +61,5 @@ class AnnotateConfig(Config):
     @property
     def computing(self) -> dict[str, float | int | str | bool]:
         """How it is computed, as far as that may change a byte; goes into the plan's settings."""
-        network = {} if self.annotator == MEAN_POSE else {f"network.{name}": value for name, value in self.network}
+        network = {} if self.annotator == MEAN_POSE else self.network.model_dump()
         return {name: getattr(self, name) for name in ("batch_size", "threads", "device", "decode_device")} | network

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
@@ -25,10 +28,14 @@ _TASK_RETRIES = 1000
 """Of one shard's call, over deaths of its workers for whatever cause. The attempt ledger gives a shard up long before."""
 
 
+class Terminated(BaseException):
+    """The driver was asked to end (SIGTERM). Not an Exception, so that nothing on the way takes it for a failure it can handle."""
+
+
 def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> Iterator[ShardResult]:
     """A result for every pending shard, as they finish. Starts a local Ray where none is connected, and stops it again.
 
-    Raises EngineError when the workers cannot start or keep dying: what is committed stays.
+    Raises EngineError when the workers cannot start or keep dying, Terminated upon SIGTERM: what is committed stays.
     """
     ours = not ray.is_initialized()
     if ours:
@@ -41,13 +48,31 @@ def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> 
             # max_restarts and max_task_retries have no other way in; Ray retries without end unless they are given
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             work = _work(pool, spec, pending)
-        for row in work.iter_rows():
-            yield ShardResult(**json.loads(row["result"]))
+        with _terminated_by_signal():
+            for row in work.iter_rows():
+                yield ShardResult(**json.loads(row["result"]))
     except ray.exceptions.RayError as error:
         raise EngineError(f"the workers stopped: {_first_cause(error)}; what is committed stays, submit the job again to go on") from error
     finally:
         if ours:
             ray.shutdown()
+
+
+@contextmanager
+def _terminated_by_signal() -> Iterator[None]:
+    """SIGTERM raises Terminated here, where this is the main thread. After `ray.init`, which sets a handler of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _work(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> Dataset:

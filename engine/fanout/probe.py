@@ -22,7 +22,8 @@ from engine.annotators.base import Annotator
 from engine.fanout.work import WorkerSpec
 from engine.loading.decode import Decoder
 from engine.loading.persons import FilledBatch, Filling, PersonCutter, find_people
-from engine.shards.reader import fetch_shard, read_samples
+from engine.shards.reader import read_verified_samples
+from engine.shards.staging import Staging
 from schemas.manifests import QuarantineRow, ShardPlan
 
 Report = Callable[..., None]
@@ -34,7 +35,8 @@ def probe(spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspec
     report(step="start")
     settings = spec.settings
     torch.set_num_threads(int(settings["threads"]))
-    samples = read_samples(fetch_shard(shard), shard)
+    with Staging(spec.staging).open(shard) as tar:
+        samples = read_verified_samples(tar, shard)
     annotator = spec.make_annotator()
     size = int(settings["batch_size"])
     people, cutter = (

@@ -6,8 +6,10 @@ rest and ends at the same release; when nothing is left it starts neither Ray no
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 
 from engine.annotators.base import Annotator
 from engine.annotators.mean_pose import NAME as MEAN_POSE
@@ -41,8 +43,7 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     store = Store(config.out)
     head = _head(store, config.name)
     if config.dry_run:
-        done = "; HEAD is this plan, finished" if is_finished(plan, head) else ""
-        print(f"annotate: dry run, {len(load_commits(store, plan))} of {len(plan.shards)} shards are committed{done}", flush=True)
+        _dry_run(config, plan, make_annotator, pending_shards(plan, load_commits(store, plan)), is_finished(plan, head))
         return None
     if head is not None and is_finished(plan, head):
         print(f"annotate: nothing to do: {config.name} v{head.version:04d} is this plan, finished", flush=True)
@@ -65,6 +66,36 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     )
     print(f"annotate: {release.where}, digest {release.digest}", flush=True)
     return m
+
+
+def _dry_run(
+    config: AnnotateConfig, plan: AnnotationPlan, make_annotator: Callable[[], Annotator], pending: list[ShardPlan], finished: bool
+) -> None:
+    """Print what there is to do, and how long it would take machines like this one."""
+    images, persons, size = (sum(getattr(s, name) for s in pending) for name in ("samples", "instances", "size_bytes"))
+    done = len(plan.shards) - len(pending)
+    print(f"annotate: dry run: {done} of {len(plan.shards)} shards are committed{'; HEAD is this plan, finished' * finished}", flush=True)
+    print(f"annotate: to do: {len(pending)} shards, {images} images, {persons} persons, {size / 1e9:.3g} GB to read", flush=True)
+    first = next((shard for shard in pending if shard.instances), None)
+    if first is None:
+        return
+    from engine.fanout.estimate import measure  # torch
+
+    found = measure(first, make_annotator, config)
+    if found is None:
+        print(f"annotate: no estimate: nobody of {first.url} can be cropped", flush=True)
+        return
+    print(
+        f"annotate: from {found.persons} persons here: decode and crop {found.crop_s * 1e3:.2g} ms a person and thread, "
+        f"network {found.network_s * 1e3:.2g} ms a person; about {persons * found.row_bytes / 1e6:.3g} MB to write",
+        flush=True,
+    )
+    pool = config.pool
+    for workers in sorted({pool.min_size, max(pool.min_size, pool.max_size)}):
+        apart = 0 if pool.crop is None else round(workers * pool.crop.max_size / max(pool.min_size, pool.max_size)) or 1
+        rate = found.persons_per_s((pool.crop or pool).crop_threads, workers, apart)
+        took = timedelta(seconds=round(persons / rate))
+        print(f"annotate: estimate: {rate:.3g} persons/s, {took} with {workers} workers on machines like this", flush=True)
 
 
 def _with_absolute_paths(config: AnnotateConfig) -> AnnotateConfig:
@@ -90,7 +121,7 @@ def _fan_out(
     if not pending:
         return []
     from engine.fanout.metrics import JobMetrics  # Ray is imported where there is work: a finished job ends before it would be
-    from engine.fanout.pool import run_shards
+    from engine.fanout.pool import Terminated, run_shards
 
     spec = WorkerSpec(
         plan_digest=plan.digest(),
@@ -107,10 +138,18 @@ def _fan_out(
     progress = Progress(len(pending), sum(s.instances for s in pending), already=len(plan.shards) - len(pending))
     metrics = JobMetrics(config.name)
     failures = []
-    for result in run_shards(config.pool, spec, pending):
-        metrics.publish(progress.add(result), result)
-        if result.failure:
-            failures.append(result)
+    try:
+        for result in run_shards(config.pool, spec, pending):
+            metrics.publish(progress.add(result), result)
+            if result.failure:
+                failures.append(result)
+    except Terminated:
+        print(
+            f"annotate: stopped by SIGTERM with {len(plan.shards) - len(pending) + progress.done - progress.failed} of {len(plan.shards)} "
+            "shards committed; what was in hand is abandoned, nothing is half written; submit the same again to go on",
+            flush=True,
+        )
+        raise SystemExit(128 + signal.SIGTERM) from None
     return sorted(failures, key=lambda f: f.index)
 
 

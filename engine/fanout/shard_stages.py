@@ -19,7 +19,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,10 +30,11 @@ from engine.annotators.rows import BatchRows, assemble, batch_rows
 from engine.fanout.stages import Stage, Ticket
 from engine.fanout.work import WorkerSpec
 from engine.loading.decode import Decoder
-from engine.loading.persons import CropBatch, FilledBatch, Filling, PersonCutter, find_people, nobody
+from engine.loading.persons import CropBatch, FilledBatch, Filling, PersonCutter, find_people
 from engine.releases.commit import CommitOutcome, commit_shard, make_commit
 from engine.releases.tables import encode
-from engine.shards.reader import fetch_shard, read_samples
+from engine.shards.reader import read_verified_samples
+from engine.shards.staging import Staging
 from engine.storage import Store
 from schemas.crops import CropSpec
 from schemas.manifests import QuarantineRow, ShardCommit, ShardPlan
@@ -65,11 +66,12 @@ class ShardWork:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Who is in a batch, and what the annotator says of them, None where it holds nobody."""
+    """Who is in a batch, what the annotator says of them, and the places of those who are wanted."""
 
     number: int
-    persons: CropBatch
+    everybody: CropBatch
     out: Prediction | None
+    kept: list[int]
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ class CropStages:
 
     def __init__(self, spec: WorkerSpec, crop: CropSpec, memory: BatchMemory) -> None:
         self._settings, self._threads, self._crop, self._memory = spec.settings, spec.crop_threads, crop, memory
-        self._local = threading.local()
+        self._staging = Staging(spec.staging)
+        self._cutters: dict[int, PersonCutter] = {}
+        """By thread. Not thread-local: a process that forks destroys what is, and DALI's pipelines do not survive that."""
 
     def stages(self) -> list[Stage]:
         return [
@@ -116,17 +120,19 @@ class CropStages:
         ]
 
     def fetch(self, ticket: Ticket, work: ShardWork) -> Iterator[range]:
-        samples = read_samples(fetch_shard(work.shard), work.shard)
+        with self._staging.open(work.shard) as tar:
+            samples = read_verified_samples(tar, work.shard)
         people = find_people(samples, self._crop, work.known)
         filling = Filling(people, int(self._settings["batch_size"]), self._crop, self._memory.borrow)
         ticket.state |= {"filling": filling, "batches": filling.count, "rejected": list(people.rejected)}
         yield from people.chunks(_CHUNK_IMAGES) if len(people) else [range(0)]
 
     def crop(self, ticket: Ticket, images: range) -> Iterator[FilledBatch]:
-        if not hasattr(self._local, "cutter"):
-            self._local.cutter = PersonCutter(Decoder(threads=1, max_batch=_CHUNK_IMAGES, device=self._settings["decode_device"]))
+        me = threading.get_ident()
+        if me not in self._cutters:
+            self._cutters[me] = PersonCutter(Decoder(threads=1, max_batch=_CHUNK_IMAGES, device=self._settings["decode_device"]))
         filling: Filling = ticket.state["filling"]
-        problems = self._local.cutter.cut(filling.people, images, filling.place)
+        problems = self._cutters[me].cut(filling.people, images, filling.place)
         ticket.state["rejected"] += [row for _, row in problems]
         for number in filling.done(images, [p for persons, _ in problems for p in persons]) if len(filling.people) else [0]:
             yield filling.take(number)
@@ -150,7 +156,7 @@ class NetworkStages:
         state = ticket.state
         state["computed"] = state.get("computed", 0) + len(batch.kept)
         if not batch.kept:
-            predicted = Predicted(batch.number, nobody(self._annotator.crop), None)
+            predicted = Predicted(batch.number, batch.everybody, None, [])
         else:
             try:
                 predicted = self._predict(batch, state["rejected"])
@@ -164,8 +170,8 @@ class NetworkStages:
     def rows(self, ticket: Ticket, predicted: Predicted) -> Iterator[EncodedShard]:
         state = ticket.state
         parts: dict[int, BatchRows | None] = state.setdefault("rows", {})
-        some = predicted.out is not None
-        parts[predicted.number] = batch_rows(predicted.persons, predicted.out, self._body, self._annotator.crop) if some else None
+        p = predicted
+        parts[p.number] = None if p.out is None else batch_rows(p.everybody, p.out, self._body, self._annotator.crop, p.kept)
         if len(parts) == state["batches"]:
             found = assemble([part for _, part in sorted(parts.items()) if part is not None], state["rejected"])
             data = encode(found.table)
@@ -181,7 +187,7 @@ class NetworkStages:
             for key in dict.fromkeys(batch.everybody.samples[i].key for i in batch.kept):
                 faults.hit("predict", key)
         try:
-            return _kept(batch, batch.kept, self._annotator.predict(batch.crops_BHW3))
+            return _predicted(batch, batch.kept, self._annotator.predict(batch.crops_BHW3))
         except torch.AcceleratorError:
             raise
         except Exception as error:
@@ -189,7 +195,7 @@ class NetworkStages:
         others_BHW3 = batch.crops_BHW3.copy()
         others_BHW3[list(culprits)] = 0
         rejected += [_person_row(batch, place, own) for place, own in culprits.items()]
-        return _kept(batch, [i for i in batch.kept if i not in culprits], self._annotator.predict(others_BHW3))
+        return _predicted(batch, [i for i in batch.kept if i not in culprits], self._annotator.predict(others_BHW3))
 
     def _culprits(self, crops_BHW3: np.ndarray, places: list[int], error: Exception) -> dict[int, Exception]:
         """Place -> exception of every person over whom alone the annotator raises. Raises `error` where it does over nobody too."""
@@ -213,12 +219,8 @@ class NetworkStages:
         return found
 
 
-def _kept(batch: FilledBatch, places: list[int], out: Prediction) -> Predicted:
-    if places == list(range(len(places))):
-        return Predicted(batch.number, batch.people(places), out.first(len(places)))
-    values = {f.name: getattr(out, f.name) for f in fields(out)}
-    some = Prediction(**{name: value if value is None else value[places] for name, value in values.items()})
-    return Predicted(batch.number, batch.people(places), some)
+def _predicted(batch: FilledBatch, kept: list[int], out: Prediction) -> Predicted:
+    return Predicted(batch.number, batch.everybody, out.first(len(batch.everybody)), kept)
 
 
 def _person_row(batch: FilledBatch, place: int, error: Exception) -> QuarantineRow:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -51,27 +52,35 @@ class Stage:
             self.seen += 1
             self.waiting += self.queue.qsize()
 
+    def begin(self, ticket: Ticket) -> None:
+        """This thread works on an item of this ticket from now on."""
+        with self.lock:
+            self.working[threading.get_ident()] = (ticket, time.monotonic())
+
+    def end(self) -> None:
+        """This thread no longer works."""
+        with self.lock:
+            found = self.working.pop(threading.get_ident(), None)
+            if found is not None:
+                self.busy_s += time.monotonic() - found[1]
+
 
 class Pipeline:
-    """Runs stages until `close`. `on_hang(stage name, ticket)` is called when one item has been worked on for longer than `hang_s`."""
+    """Runs stages until it is closed or forgotten. `on_hang(stage, ticket)` is called over an item that takes longer than `hang_s`."""
 
     def __init__(
         self, stages: Sequence[Stage], hang_s: float = float("inf"), on_hang: Callable[[str, Ticket], None] = lambda name, ticket: None
     ) -> None:
         self.stages = list(stages)
-        self._hang_s, self._on_hang = hang_s, on_hang
-        self._closed = threading.Event()
+        closed = threading.Event()
+        self.close = weakref.finalize(self, closed.set)
+        """Stop the threads once they have done what they are at. What waits in queues is left undone."""
         self._since = time.monotonic()
         self._busy_before = dict.fromkeys((stage.name for stage in stages), 0.0)
-        following = [*self.stages[1:], None]
-        self._threads = [
-            threading.Thread(target=self._work, args=(stage, after), name=f"{stage.name}-{n}", daemon=True)
-            for stage, after in zip(self.stages, following, strict=True)
-            for n in range(stage.threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        for stage, after in zip(self.stages, [*self.stages[1:], None], strict=True):
+            for n in range(stage.threads):
+                threading.Thread(target=_work, args=(stage, after, closed), name=f"{stage.name}-{n}", daemon=True).start()
+        threading.Thread(target=_watch, args=(self.stages, closed, hang_s, on_hang), name="watch", daemon=True).start()
 
     def submit(self, work: Any) -> Future:
         """Put a shard before the first stage; its future holds what the last stage makes of it. Waits while the queue is full."""
@@ -94,52 +103,45 @@ class Pipeline:
             found[stage.name] = StageUsage(min(1.0, max(0.0, share)), waiting / max(1, seen * stage.queue.maxsize))
         return found
 
-    def close(self) -> None:
-        """Stop the threads once they have done what they are at. What waits in queues is left undone."""
-        self._closed.set()
-        for thread in self._threads:
-            thread.join()
 
-    def _work(self, stage: Stage, after: Stage | None) -> None:
-        me = threading.get_ident()
-        while not self._closed.is_set():
-            try:
-                ticket, item = stage.queue.get(timeout=_CHECK_S)
-            except queue.Empty:
-                continue
-            stage.sample()
-            if ticket.future.done():
-                continue
-            self._begin(stage, me, ticket)
-            try:
-                for made in stage.run(ticket, item):
-                    self._end(stage, me)
-                    if after is None:
-                        ticket.future.set_result(made)
-                    else:
-                        after.queue.put((ticket, made))
-                    self._begin(stage, me, ticket)
-            except Exception as error:
-                if not ticket.future.done():
-                    ticket.future.set_exception(error)
-            finally:
-                self._end(stage, me)
+def _work(stage: Stage, after: Stage | None, closed: threading.Event) -> None:
+    while not closed.is_set():
+        try:
+            ticket, item = stage.queue.get(timeout=_CHECK_S)
+        except queue.Empty:
+            continue
+        stage.sample()
+        if not ticket.future.done():
+            _run(stage, after, ticket, item, closed)
+        del ticket, item
 
-    def _begin(self, stage: Stage, thread: int, ticket: Ticket) -> None:
-        with stage.lock:
-            stage.working[thread] = (ticket, time.monotonic())
 
-    def _end(self, stage: Stage, thread: int) -> None:
-        with stage.lock:
-            ticket_since = stage.working.pop(thread, None)
-            if ticket_since is not None:
-                stage.busy_s += time.monotonic() - ticket_since[1]
+def _run(stage: Stage, after: Stage | None, ticket: Ticket, item: Any, closed: threading.Event) -> None:
+    stage.begin(ticket)
+    try:
+        for made in stage.run(ticket, item):
+            stage.end()
+            if after is None:
+                ticket.future.set_result(made)
+            while after is not None and not closed.is_set():
+                try:
+                    after.queue.put((ticket, made), timeout=_CHECK_S)
+                    break
+                except queue.Full:
+                    continue
+            stage.begin(ticket)
+    except Exception as error:
+        if not ticket.future.done():
+            ticket.future.set_exception(error)
+    finally:
+        stage.end()
 
-    def _watch(self) -> None:
-        while not self._closed.wait(_CHECK_S):
-            now = time.monotonic()
-            for stage in self.stages:
-                with stage.lock:
-                    stuck = [ticket for ticket, since in stage.working.values() if now - since > self._hang_s]
-                for ticket in stuck:
-                    self._on_hang(stage.name, ticket)
+
+def _watch(stages: Sequence[Stage], closed: threading.Event, hang_s: float, on_hang: Callable[[str, Ticket], None]) -> None:
+    while not closed.wait(_CHECK_S):
+        now = time.monotonic()
+        for stage in stages:
+            with stage.lock:
+                stuck = [ticket for ticket, since in stage.working.values() if now - since > hang_s]
+            for ticket in stuck:
+                on_hang(stage.name, ticket)

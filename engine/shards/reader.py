@@ -75,11 +75,6 @@ class ShardSet:
         _verified.add((str(path), entry.sha256))
         return path
 
-    def copy_into(self, entry: ShardEntry, file: BinaryIO, folder: str | Path, remedy: str) -> None:
-        """Write the shard's tar, unchecked, to an open, empty file of a folder. StorageError with the remedy if there is no room."""
-        reserve(file.fileno(), entry.size_bytes, folder, remedy)
-        file.truncate(self.store.get_into(entry.path, file, entry.size_bytes + 1))  # one too many is enough to be seen
-
     def _copy(self, entry: ShardEntry, path: Path) -> None:
         """The shard in a local file, checked; nothing is left of a copy that fails."""
         remedy = "make room there, or set the cache to a folder on a larger disk"
@@ -89,7 +84,7 @@ class ShardSet:
             file = open(partial, "wb")  # noqa: SIM115
         try:
             with file:
-                self.copy_into(entry, file, path.parent, remedy)
+                copy_into(self.store, entry.path, entry.size_bytes, file, path.parent, remedy)
             with open(partial, "rb") as copy, mmap(copy.fileno(), 0, access=ACCESS_READ) as data:
                 check_bytes(self.shard_url(entry), data, entry.sha256, entry.size_bytes)
             os.replace(partial, path)
@@ -112,12 +107,10 @@ def open_shard_set(url: str) -> ShardSet:
         raise ShardCorrupt(f"{join(url, MANIFEST)}: not a manifest of this version: {error}") from None
 
 
-def fetch_shard(plan: ShardPlan) -> bytes:
-    """The tar a plan names, without its shard set. ShardCorrupt if its size or digest is not the plan's."""
-    folder, name = plan.url.rsplit("/", 1)
-    data = Store(folder).get(name)
-    check_bytes(plan.url, data, plan.sha256, plan.size_bytes)
-    return data
+def copy_into(store: Store, key: str, size_bytes: int, file: BinaryIO, folder: str | Path, remedy: str) -> None:
+    """Write a shard's tar, unchecked, to an open, empty file of a folder. StorageError with the remedy if there is no room."""
+    reserve(file.fileno(), size_bytes, folder, remedy)
+    file.truncate(store.get_into(key, file, size_bytes + 1))  # one too many is enough to be seen
 
 
 def read_samples(tar_bytes: TarBytes, expected: ShardPlan | ShardEntry | None = None) -> list[tuple[Sample, bytes]]:

@@ -17,8 +17,9 @@ from typing import BinaryIO
 from engine import faults
 from engine.disk import disk_errors
 from engine.errors import ShardCorrupt, StorageError
-from engine.shards.reader import ShardSet, check_bytes
-from schemas.manifests import ShardEntry
+from engine.shards.reader import check_bytes, copy_into
+from engine.storage import Store, split
+from schemas.manifests import ShardPlan
 
 _REMEDY = "make room there, or set `staging` to a folder on a larger disk"
 
@@ -30,44 +31,41 @@ class Staging:
     folder: str | None = None
 
     @contextmanager
-    def open(self, shard_set: ShardSet, entry: ShardEntry) -> Iterator[mmap]:
-        """The shard's tar as a read-only map, checked against its manifest; for `read_verified_samples`.
+    def open(self, shard: ShardPlan) -> Iterator[mmap]:
+        """The shard's tar as a read-only map, checked against its plan; for `read_verified_samples`.
 
         Slices of it are bytes of their own; the map itself is closed at the end. StorageError when the folder is full, read-only
         or not a folder, MissingInput or ShardCorrupt when the shard is absent or damaged. Threads may stage several at once.
         """
-        url = shard_set.shard_url(entry)
-        if shard_set.store.protocol == "file":
-            data = _map(url, shard_set.store.open_local(entry.path), entry)
-        else:
-            data = _map(url, self._download(shard_set, entry), entry)
+        store, name = split(shard.url)
+        data = _map(shard, store.open_local(name) if store.protocol == "file" else self._download(store, name, shard.size_bytes))
         try:
-            check_bytes(url, data, entry.sha256, entry.size_bytes)
+            check_bytes(shard.url, data, shard.sha256, shard.size_bytes)
             yield data
         finally:
             with suppress(BufferError):  # somebody still holds a view; the map ends with the view
                 data.close()
 
-    def _download(self, shard_set: ShardSet, entry: ShardEntry) -> BinaryIO:
+    def _download(self, store: Store, name: str, size_bytes: int) -> BinaryIO:
         folder = self.folder or tempfile.gettempdir()
         try:
-            with disk_errors(folder, entry.size_bytes, _REMEDY):
+            with disk_errors(folder, size_bytes, _REMEDY):
                 os.makedirs(folder, exist_ok=True)
                 file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         except (FileExistsError, NotADirectoryError):
             raise StorageError(f"{folder}: expected a folder to stage shards in, found a file; correct `staging`") from None
         try:
-            with disk_errors(folder, entry.size_bytes, _REMEDY):
-                faults.hit("stage_shard", entry.path)
-            shard_set.copy_into(entry, file, folder, _REMEDY)
+            with disk_errors(folder, size_bytes, _REMEDY):
+                faults.hit("stage_shard", name)
+            copy_into(store, name, size_bytes, file, folder, _REMEDY)
         except BaseException:
             file.close()
             raise
         return file
 
 
-def _map(url: str, file: BinaryIO, entry: ShardEntry) -> mmap:
+def _map(shard: ShardPlan, file: BinaryIO) -> mmap:
     with file:
         if not os.fstat(file.fileno()).st_size:
-            raise ShardCorrupt(f"{url}: expected {entry.size_bytes} bytes, found 0; fetch or ingest it again")
+            raise ShardCorrupt(f"{shard.url}: expected {shard.size_bytes} bytes, found 0; fetch or ingest it again")
         return mmap(file.fileno(), 0, access=ACCESS_READ)

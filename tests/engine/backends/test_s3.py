@@ -314,7 +314,7 @@ def test_credentials_are_never_in_a_message(store: Store, proxy: FaultyS3, monke
 def test_a_refusal_is_raised_at_once(store: Store, proxy: FaultyS3) -> None:
     proxy.faults = Faults(denied=1.0)
     for message in _attempts(store.url):
-        assert "AccessDenied" in message and "check that these credentials may do that" in message or "403" in message
+        assert ("AccessDenied" in message and "check that these credentials may do that" in message) or "403" in message
     assert proxy.counts["arrived"] == proxy.counts["denied"] == 5
 
 

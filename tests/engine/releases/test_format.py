@@ -52,7 +52,7 @@ def test_reading(release: Release, tmp_path: Path) -> None:
 
 
 def test_the_score(release: Release, tmp_path: Path) -> None:
-    shard = release.manifest.shards[0]
+    shard = next(release.commits())
     assert _run(PROGRAMS[1], release.store.path(object_key(shard.sha256)), cwd=tmp_path).startswith("6 scores, median 0.")
 
 
@@ -92,6 +92,6 @@ def test_the_manifests_fields_are_described(release: Release) -> None:
 
 def test_the_distribution_of_a_figure(release: Release) -> None:
     path = release.store.path("releases/rel/v0001/manifest.json")
-    lines = _run(PROGRAMS[3], path, cwd=Path(path).parent).splitlines()
+    lines = _run(PROGRAMS[4], path, cwd=Path(path).parent).splitlines()
     scores = [row["score"] for row in release.table().to_pylist() if row["valid_joints"]]
     assert lines == [f"{i / 50} {sum(score < i / 50 for score in scores)} of {len(scores)}" for i in range(51)]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from engine.errors import MissingInput, ShardCorrupt
 from engine.shards.ingest import ingest
-from engine.shards.reader import fetch_shard, open_shard_set, read_at, read_samples
+from engine.shards.reader import open_shard_set, read_at, read_samples, read_verified_samples
+from engine.shards.staging import Staging
 from engine.shards.tar import members
 from engine.shards.writer import write_shard
 from schemas.manifests import ShardIndexRow, ShardPlan
@@ -171,7 +172,8 @@ def test_a_shard_set_is_verified_as_it_is_read(coco, ingest_config, tmp_path: Pa
         plan = ShardPlan(
             index=0, url=shard_set.shard_url(entry), **entry.model_dump(include={"sha256", "size_bytes", "samples", "instances"})
         )
-        assert read_samples(fetch_shard(plan), plan) == whole
+        with Staging().open(plan) as tar:
+            assert read_verified_samples(tar, plan) == whole
 
     first, second, _ = shard_set.manifest.shards
     data = shard_set.store.get(first.path)
