@@ -21,11 +21,10 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from engine.errors import MissingInput, ReleaseError
-from engine.releases.listing import Stored, list_stored
 from engine.releases.parallel import in_parallel
 from engine.releases.store import READ_THREADS, Release, object_key, read_manifest
 from engine.releases.tables import SHARD_REASONS, encode
-from engine.storage import Store, join
+from engine.storage import Store, Stored, join
 from schemas.manifests import ShardCommit
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from schemas.records import sha256_hex
@@ -90,9 +89,7 @@ def collect_garbage(store: Store, grace_s: float, dry_run: bool) -> list[Orphan]
         deleted += _delete_objects(store, references, batch)
     for orphan in old:
         if orphan.kind == "upload":
-            bucket, _, _ = store.path("x").partition("/")
-            _, _, key = store.path(orphan.key).partition("/")
-            store.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=orphan.upload_id)
+            store.abort(Stored(orphan.key, 0, orphan.modified, orphan.upload_id))
         elif orphan.kind != "object":
             _delete(store, orphan.key)
         if orphan.kind != "object":
@@ -141,7 +138,7 @@ class _References:
 
     def look(self) -> None:
         """Take in releases and records that were not there before. A record is read after the releases, which often say the same."""
-        records = [match for key, _ in list_stored(self._store, "runs") if key not in self._read and (match := _RECORD.fullmatch(key))]
+        records = [match for key, *_ in self._store.scan("runs") if key not in self._read and (match := _RECORD.fullmatch(key))]
         published = self._releases()
         unread = []
         for match in records:
@@ -162,7 +159,7 @@ class _References:
     def _releases(self) -> dict[str, set[int]]:
         """Plan digest -> shards whose records the releases that were not read before repeat."""
         published: dict[str, set[int]] = defaultdict(set)
-        for key, _ in list(list_stored(self._store, "releases")):
+        for key, *_ in list(self._store.scan("releases")):
             match = _VERSION.fullmatch(key)
             if not match or match.group(3) != "shards.parquet" or key in self._read:
                 continue
@@ -179,7 +176,8 @@ class _References:
 def _orphans(store: Store, references: _References) -> Iterator[Orphan]:
     runs: dict[str, list[Stored]] = defaultdict(list)
     versions: dict[str, dict[str, Stored]] = defaultdict(dict)
-    for key, stored in list_stored(store):
+    for stored in store.scan():
+        key = stored.key
         if key.rpartition("/")[2].startswith(".partial-"):
             yield Orphan("partial", key, stored.size_bytes, stored.modified)
         elif _OBJECT.fullmatch(key):
@@ -196,23 +194,9 @@ def _orphans(store: Store, references: _References) -> Iterator[Orphan]:
             yield Orphan("stray", key, stored.size_bytes, stored.modified)
     yield from (_folder("run", key, parts) for key, parts in runs.items())
     yield from (_folder("version", key, files.values()) for key, files in versions.items() if files.keys() != _VERSION_FILES)
-    if store.protocol == "s3":
-        yield from _uploads(store)
+    yield from (Orphan("upload", *upload) for upload in store.uploads())
 
 
 def _folder(kind: Kind, key: str, parts: Iterable[Stored]) -> Orphan:
     parts = list(parts)
     return Orphan(kind, key, sum(part.size_bytes for part in parts), max(part.modified for part in parts))
-
-
-def _uploads(store: Store) -> Iterator[Orphan]:
-    """Incomplete multipart uploads below the root, by S3's own listing; their size is not in it, so it is 0 here."""
-    bucket, _, prefix = store.path("x").removesuffix("x").partition("/")
-    more: dict[str, str] = {}
-    while True:
-        page = store.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **more)
-        for upload in page.get("Uploads", ()):
-            yield Orphan("upload", upload["Key"].removeprefix(prefix), 0, upload["Initiated"].timestamp(), upload["UploadId"])
-        if not page.get("IsTruncated"):
-            return
-        more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}

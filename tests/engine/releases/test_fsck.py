@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import boto3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,6 @@ from hypothesis import strategies as st
 from engine.errors import ReleaseError
 from engine.releases.commit import Commits, collect_commits, commit_shard, load_commits, make_commit, save_plan
 from engine.releases.fsck import collect_garbage, find_orphans
-from engine.releases.listing import list_stored
 from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release, commit_key, object_key, open_release
 from engine.releases.tables import encode
@@ -61,7 +61,7 @@ def _age(store: Store, keys: list[str]) -> None:
 
 
 def _age_all(store: Store) -> None:
-    _age(store, [key for key, _ in list_stored(store)])
+    _age(store, [stored.key for stored in store.scan()])
 
 
 def _shown(store: Store) -> dict[str, str]:
@@ -107,7 +107,7 @@ def test_an_incomplete_upload_is_found_and_aborted(s3_url: str) -> None:
     store = Store(s3_url)
     _commit(store, _plan("begun"), 0, 0)
     bucket, _, key = store.path(_key(1)).partition("/")
-    store.fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+    boto3.client("s3").create_multipart_upload(Bucket=bucket, Key=key)
     (upload,) = (orphan for orphan in find_orphans(store) if orphan.kind == "upload")
     assert upload.key == _key(1) and upload.upload_id
     assert collect_garbage(store, time.time() - upload.modified + DAY_S, dry_run=False) == []
@@ -185,11 +185,11 @@ def test_nothing_that_is_referred_to_is_ever_taken(
         racing.__dict__.update(act=partial(_commit, store, plans[racer], racer % 2, numbers[racer]), after=race == "after")
         if race == "nobody":
             racing.__dict__.pop("act")
-        there = {key for key, _ in list_stored(store, "objects")}
+        there = {stored.key for stored in store.scan("objects")}
         deleted = {orphan.key for orphan in collect_garbage(racing, DAY_S, dry_run=False)}
         if racing.__dict__.pop("act", None):  # nothing was deleted, so nobody raced
             race = "nobody"
-        left = {key for key, _ in list_stored(store, "objects")}
+        left = {stored.key for stored in store.scan("objects")}
         assert referred() <= left
         assert left == (there | referred()) - deleted
         assert deleted == there - referred() - {_key(number) for number in young}
