@@ -48,13 +48,13 @@ def test_on_a_bad_day_everything_happens_once(s3_url: str, proxy: FaultyS3, monk
     monkeypatch.setenv("PSEUDOGT_STORE_TIMEOUT_S", "2")
     store = Store(s3_url)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: _life(store.child("good"), number), range(60)))
+        list(pool.map(lambda number: _life(store.child("good"), number), range(40)))
         good_day = proxy.counts["arrived"]
         proxy.faults = BAD_DAY
         proxy.log.clear()
-        list(pool.map(lambda number: _life(store.child("bad"), number), range(60)))
+        list(pool.map(lambda number: _life(store.child("bad"), number), range(40)))
         counts, proxy.faults = proxy.counts, Faults()
-    alive = [f"k/{number:04d}" for number in range(60) if number % 3]
+    alive = [f"k/{number:04d}" for number in range(40) if number % 3]
     for day in ("good", "bad"):
         assert store.child(day).list() == alive
         assert [store.child(day).get(key) for key in alive] == [b"second %d" % int(key[2:]) for key in alive]
