@@ -14,6 +14,12 @@ from engine.errors import MissingInput, ShardCorrupt, StorageError
 from engine.shards.ingest import ingest
 from engine.shards.reader import ShardSet, open_shard_set, read_samples, read_verified_samples
 from engine.shards.staging import Staging
+from schemas.manifests import ShardEntry, ShardPlan
+
+
+def _plan(shard_set: ShardSet, entry: ShardEntry) -> ShardPlan:
+    values = entry.model_dump(include={"sha256", "size_bytes", "samples", "instances"})
+    return ShardPlan(index=0, url=shard_set.shard_url(entry), **values)
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
@@ -27,7 +33,7 @@ def shard_set(request: pytest.FixtureRequest, coco, ingest_config, tmp_path: Pat
 def test_a_staged_shard_is_the_shard(shard_set: ShardSet, tmp_path: Path) -> None:
     staging, folder = Staging(str(tmp_path / "staged" / "here")), tmp_path / "staged" / "here"
     for entry in shard_set.manifest.shards:
-        with staging.open(shard_set, entry) as data:
+        with staging.open(_plan(shard_set, entry)) as data:
             assert data[:] == shard_set.fetch(entry)
             samples = read_verified_samples(data, entry)
             with pytest.raises(TypeError):
@@ -42,7 +48,7 @@ def test_a_staged_shard_is_the_shard(shard_set: ShardSet, tmp_path: Path) -> Non
 def test_any_buffer_is_read_and_a_kept_view_does_no_harm(shard_set: ShardSet, tmp_path: Path) -> None:
     entry = shard_set.manifest.shards[0]
     expected = read_samples(shard_set.fetch(entry), entry)
-    with Staging(str(tmp_path)).open(shard_set, entry) as data:
+    with Staging(str(tmp_path)).open(_plan(shard_set, entry)) as data:
         view = memoryview(data)
         assert read_samples(view, entry) == read_samples(data, entry) == expected
     assert bytes(view) == shard_set.fetch(entry)
@@ -58,10 +64,10 @@ def test_damage_is_seen(shard_set: ShardSet, tmp_path: Path) -> None:
     ):
         shard_set.store.delete(entry.path)
         shard_set.store.create(entry.path, damaged)
-        with pytest.raises(ShardCorrupt, match=message), staging.open(shard_set, entry):
+        with pytest.raises(ShardCorrupt, match=message), staging.open(_plan(shard_set, entry)):
             pass
     shard_set.store.delete(other.path)
-    with pytest.raises(MissingInput, match=other.path), staging.open(shard_set, other):
+    with pytest.raises(MissingInput, match=other.path), staging.open(_plan(shard_set, other)):
         pass
     assert not (tmp_path / "staged").exists() or list((tmp_path / "staged").iterdir()) == []
 
@@ -72,13 +78,13 @@ def test_a_folder_that_is_none_is_named(coco, ingest_config, tmp_path: Path) -> 
     shard_set = open_shard_set(config.out)
     (tmp_path / "file").write_bytes(b"-")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        staged = Staging(str(folder)).open(shard_set, shard_set.manifest.shards[0])
+        staged = Staging(str(folder)).open(_plan(shard_set, shard_set.manifest.shards[0]))
         with pytest.raises(StorageError, match=r"file.*: expected a folder.*`staging`"), staged:
             pass
 
 
 def _stage_and_wait(shard_set: ShardSet, folder: str, ready: Connection) -> None:
-    with Staging(folder).open(shard_set, shard_set.manifest.shards[0]) as data:
+    with Staging(folder).open(_plan(shard_set, shard_set.manifest.shards[0])) as data:
         held = [line for line in Path("/proc/self/maps").read_text().splitlines() if folder in line and line.endswith("(deleted)")]
         ready.send((len(data), len(held)))
         signal.pause()
