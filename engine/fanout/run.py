@@ -156,8 +156,8 @@ def _fan_out(
             collect_commits(store, commits, told)
     except Terminated:
         print(
-            f"annotate: stopped by SIGTERM: {len(commits)} of {len(plan.shards)} shards are committed, what was in hand is abandoned, nothing "
-            "is half written; submit the same again to go on",
+            f"annotate: stopped by SIGTERM: {len(commits)} of {len(plan.shards)} shards are committed; what was in hand is abandoned, "
+            "nothing is half written; submit the same again to go on",
             flush=True,
         )
         raise SystemExit(128 + signal.SIGTERM) from None

@@ -12,11 +12,11 @@ import ray
 import torch
 
 from engine.annotators.registry import resolve_annotator
-from engine.fanout.actor import ShardWorker, WorkerSpec
+from engine.fanout.actor import ShardWorker
 from engine.fanout.config import AnnotateConfig
 from engine.fanout.plan import plan_annotation, torch_version
 from engine.fanout.run import annotate
-from engine.releases.listing import list_stored
+from engine.fanout.work import WorkerSpec
 from engine.shards.reader import open_shard_set
 from engine.storage import Store
 
@@ -35,7 +35,7 @@ def _commit_all(config: AnnotateConfig) -> None:
     shard_set = open_shard_set(config.shard_set)
     identity, make = resolve_annotator(config.annotator, config.mean_pose, config.device)
     plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, config.computing)
-    worker = ShardWorker(WorkerSpec(plan, config.shard_set, config.out, make, "submission", 1))
+    worker = ShardWorker(WorkerSpec(plan.digest(), plan.annotator_digest, plan.settings, config.out, make, "submission", 1))
     assert [worker.run(shard).failure for shard in plan.shards] == [""] * len(plan.shards)
 
 
@@ -46,14 +46,14 @@ def test_a_finished_job_is_found_finished_without_torch_or_ray(
     annotate(config)
     assert not ray.is_initialized()
     (tmp_path / "config.yaml").write_text(json.dumps(config.model_dump(mode="json")))
-    before = dict(list_stored(Store(config.out)))
+    before = sorted(Store(config.out).scan())
     monkeypatch.setenv("PYTHONPATH", str(REPO))
     command = [sys.executable, "-c", PROGRAM, str(REPO / "jobs/annotate.py"), "--config", str(tmp_path / "config.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     *_, said, imported = done.stdout.splitlines()
     assert "nothing to do" in said and json.loads(imported) == []
-    assert dict(list_stored(Store(config.out))) == before
+    assert sorted(Store(config.out).scan()) == before
 
 
 def test_torchs_version_is_known_without_it() -> None:
