@@ -20,7 +20,7 @@ COPIES, PERSONS = 16, 2
 SPLIT = "train2017"
 
 
-def photographs(folder: Path) -> tuple[Path, str]:
+def photographs(folder: Path, copies: int = COPIES) -> tuple[Path, str]:
     """A raw dataset in COCO's layout, split `SPLIT`, made in an empty folder; and in words what is in it."""
     real = Path(os.environ.get("PSEUDOGT_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "coco2017"
     if real.is_dir():
@@ -40,9 +40,9 @@ def photographs(folder: Path) -> tuple[Path, str]:
     root, images, annotations = folder / "coco", [], []
     (root / "annotations").mkdir(parents=True)
     (root / SPLIT).mkdir()
-    for copy in range(COPIES):
+    for copy in range(copies):
         for image in chosen:
-            name, number = f"{copy:02d}-{image['file_name']}", len(images)
+            name, number = f"{copy:03d}-{image['file_name']}", len(images)
             shutil.copyfile(source / SPLIT / image["file_name"], root / SPLIT / name)
             images.append(image | {"id": number, "file_name": name})
             annotations += [a | {"id": PERSONS * number + i, "image_id": number} for i, a in enumerate(persons[image["id"]][:PERSONS])]
