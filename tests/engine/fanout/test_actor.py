@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from engine.shards.reader import open_shard_set, read_samples
 from engine.storage import Store
 from schemas.crops import CropSpec
 from schemas.manifests import AnnotationPlan, ShardCommit
+from tests.chaos.faulty_s3 import Faults, faulty_s3
 from tests.engine.fanout.conftest import make_shards, write_shard_set
 
 COMPUTING = {"batch_size": 4, "threads": 1, "device": "cpu", "decode_device": "cpu"}
@@ -291,3 +293,18 @@ def test_from_s3_to_s3(s3_url: str) -> None:
     assert [worker.run(shard).annotated for shard in job.plan.shards] == [2, 2]
     assert sorted(load_commits(Store(job.out_url), job.plan)) == [0, 1]
     assert not [key for key in Store(job.out_url).list() if "attempts" in key]
+
+
+def test_a_shard_costs_six_requests(s3_url: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/SCALING.md counts on it. Photographs beyond 16 MiB take a further range each."""
+    url = write_shard_set(f"{s3_url}/set", make_shards(1, 3))
+    with faulty_s3(s3_server, Faults(), seed=0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        job = make_job(url, f"{s3_url}/out")
+        worker, before = ShardWorker(job.worker), len(proxy.log)
+        assert worker.run(job.plan.shards[0]).failure == ""
+        asked = [(arrival.method, re.search(r"attempts|objects|set|runs", arrival.path)[0]) for arrival in proxy.log[before:]]
+    look, note, fetch, rows, record, done = asked
+    assert (look, record) == (("GET", "runs"), ("PUT", "runs")), "the commit record"
+    assert (note, done) == (("PUT", "runs"), ("DELETE", "runs")), "the attempt"
+    assert (fetch, rows) == (("GET", "set"), ("PUT", "objects"))
