@@ -78,7 +78,7 @@ def _dry_run(
     images, persons, size = (sum(getattr(s, name) for s in pending) for name in ("samples", "instances", "size_bytes"))
     done = len(plan.shards) - len(pending)
     print(f"annotate: dry run: {done} of {len(plan.shards)} shards are committed{'; HEAD is this plan, finished' * finished}", flush=True)
-    print(f"annotate: to do: {len(pending)} shards, {images} images, {persons} persons, {size / 1e9:.3g} GB to read", flush=True)
+    print(f"annotate: to do: {len(pending)} shards, {images} images, {persons} persons, {_bytes(size)} to read", flush=True)
     first = next((shard for shard in pending if shard.instances), None)
     if first is None:
         return
@@ -90,15 +90,24 @@ def _dry_run(
         return
     print(
         f"annotate: from {found.persons} persons here: decode and crop {found.crop_s * 1e3:.2g} ms a person and thread, "
-        f"network {found.network_s * 1e3:.2g} ms a person; about {persons * found.row_bytes / 1e6:.3g} MB to write",
+        f"network {found.network_s * 1e3:.2g} ms a person; about {_bytes(persons * found.row_bytes)} to write",
         flush=True,
     )
     pool = config.pool
     for workers in sorted({pool.min_size, max(pool.min_size, pool.max_size)}):
         apart = 0 if pool.crop is None else round(workers * pool.crop.max_size / max(pool.min_size, pool.max_size)) or 1
         rate = found.persons_per_s((pool.crop or pool).crop_threads, workers, apart)
-        took = timedelta(seconds=round(persons / rate))
+        seconds = persons / rate
+        took = f"{seconds:.1f} s" if seconds < 60 else f"{timedelta(seconds=round(seconds))} h"
         print(f"annotate: estimate: {rate:.3g} persons/s, {took} with {workers} workers on machines like this", flush=True)
+
+
+def _bytes(size: float) -> str:
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+    return f"{size / 1000:.3g} TB"
 
 
 def _with_absolute_paths(config: AnnotateConfig) -> AnnotateConfig:
