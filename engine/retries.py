@@ -30,7 +30,10 @@ class Retries:
 
     @classmethod
     def from_environment(cls) -> Retries:
-        """Defaults, or PSEUDOGT_STORE_DEADLINE_S and PSEUDOGT_STORE_TIMEOUT_S, which workers inherit."""
+        """Defaults, or PSEUDOGT_STORE_DEADLINE_S and PSEUDOGT_STORE_TIMEOUT_S, which workers of a local Ray inherit.
+
+        On a cluster they come to workers through the job's runtime environment.
+        """
         return cls(
             deadline_s=_seconds("PSEUDOGT_STORE_DEADLINE_S", cls.deadline_s),
             timeout_s=_seconds("PSEUDOGT_STORE_TIMEOUT_S", cls.timeout_s),

@@ -49,12 +49,16 @@ class AnnotateConfig(Config):
     decode_device: Literal["cpu", "mixed"] = Field(default="cpu", description="mixed: on the GPU, which may refuse files the CPU reads")
     pool: PoolConfig = Field(default=PoolConfig(), description="workers")
     max_attempts: int = Field(
-        default=3, ge=1, description="deaths of workers over a shard, in one submission, after which it is searched for what kills them"
+        default=3,
+        ge=1,
+        description="tries at a shard in one submission; where workers died of it, the last (at least the second) finds the cause",
     )
-    hang_s: float = Field(default=600.0, gt=0, description="seconds a worker may spend on one image or batch before it ends itself")
+    hang_s: float = Field(
+        default=600.0, gt=0, description="seconds a step of a shard (fetch, 16 images, batch, commit) may take before its worker ends"
+    )
     staging: str | None = Field(default=None, description="local folder for image shards read ahead; null: the system's temporary folder")
     allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
-    dry_run: bool = Field(default=False, description="print the plan's digest and counts, and stop")
+    dry_run: bool = Field(default=False, description="print the plan's digest, what is to do and how long it takes, and stop")
     network: NetworkAnnotatorConfig = Field(default=NetworkAnnotatorConfig(), description="how a trained annotator is computed")
     mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
 
