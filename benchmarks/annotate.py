@@ -131,7 +131,7 @@ def _spec(shards: Path, folder: Path, make: Callable[[], Annotator], batch_size:
     computing = {"batch_size": batch_size, "threads": 1, "device": "cpu", "decode_device": "cpu"}
     identity = replace(MeanPoseAnnotator(MeanPoseConfig()).identity(), digest=make().digest)
     plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, computing)
-    spec = WorkerSpec(plan.digest(), plan.annotator_digest, plan.settings, str(folder / "store"), make, "bench", 3)
+    spec = WorkerSpec(plan.digest(), plan.annotator_digest, plan.settings, str(folder / "store"), make, make, "bench", 3)
     return spec, list(plan.shards)
 
 

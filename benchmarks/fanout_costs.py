@@ -39,7 +39,7 @@ def measure() -> list[dict[str, Any]]:
         computing = {"batch_size": 1, "threads": 1, "device": "cpu", "decode_device": "cpu"}
         plan = plan_annotation(shard_set, shard_set.digest(), f"{scratch}/set", identity, computing)
         make = partial(MeanPoseAnnotator, MeanPoseConfig())
-        spec = WorkerSpec(plan.digest(), plan.annotator_digest, plan.settings, f"{scratch}/out", make, "bench", 3)
+        spec = WorkerSpec(plan.digest(), plan.annotator_digest, plan.settings, f"{scratch}/out", make, make, "bench", 3)
         ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         try:
             cpu = wall = 0.0

@@ -74,7 +74,10 @@ class Requests:
 
         def once() -> dict[str, Any]:
             try:
-                return sync(fs.loop, _attempt, fs, method, limit_s, names | parameters)
+                reply = sync(fs.loop, _attempt, fs, method, limit_s, names | parameters)
+                if reply is None:  # what fsspec makes of a request that was cancelled
+                    raise ConnectionError("the request was cancelled")
+                return reply
             except Exception as error:
                 if code_of(error) in foreseen:
                     raise Refused(code_of(error)) from None

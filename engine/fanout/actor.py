@@ -11,15 +11,17 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
-from engine.errors import CheckpointMismatch, EngineError, ShardCorrupt
+from engine.errors import CheckpointMismatch, EngineError, ShardCorrupt, StorageError
 from engine.fanout.attempts import AttemptLedger
 from engine.fanout.isolation import find_killers
 from engine.fanout.shard_stages import BatchMemory, CropStages, NetworkStages, ShardWork
@@ -30,9 +32,14 @@ from engine.releases.tables import CORRUPT, DIED, FAILED
 from engine.storage import Store
 from schemas.manifests import QuarantineRow, ShardCommit, ShardPlan
 
-HUNG = 71
-"""Exit code of a worker that was stuck with one image or batch."""
+HUNG, SICK = 71, 73
+"""Exit codes of a worker that was stuck with one image or batch, and of one that failed at everything."""
+_SICK = 3
+"""Shards that fail one after the other, after which a worker ends itself: the one that fails fastest would be given all the others."""
+_LAST_WORDS_S = 2.0
 _RETRY_PAUSE_S = 1.0
+_searching = threading.Lock()
+"""One child at a time: each of them loads a network of its own."""
 
 
 class Worker:
@@ -57,24 +64,41 @@ class Worker:
                 f"annotator: planned with {spec.annotator_digest}, a worker loaded {self.annotator.digest}; submit the job again"
             )
         self.ledger = AttemptLedger(self.store, spec.plan_digest, f"{spec.submission}-{self.stage_name}", spec.max_attempts)
+        self._lock, self._failures = threading.Lock(), 0
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     def attempted(self, shard: ShardPlan, known: tuple[QuarantineRow, ...] = (), **given: Any) -> Any:
-        """What the last stage makes of a shard, or the ShardResult of a failure. Never raises for what is wrong with a shard."""
+        """What the last stage makes of a shard, or a ShardResult: it is committed already, or it failed. Never raises."""
+        result = self._attempted(shard, known, given)
+        failed = isinstance(result, ShardResult) and result.failure == FAILED
+        with self._lock:
+            self._failures = self._failures + 1 if failed else 0
+            sick = self._failures >= _SICK
+        if sick:
+            print(f"annotate: {_SICK} shards failed here one after the other; this worker ends itself", file=sys.stderr, flush=True)
+            threading.Timer(_LAST_WORDS_S, os._exit, (SICK,)).start()
+        return result
+
+    def _attempted(self, shard: ShardPlan, known: tuple[QuarantineRow, ...], given: dict[str, Any]) -> Any:
         message = ""
         for number in range(self.spec.max_attempts):
             try:
+                if (already := self.committed(shard)) is not None:
+                    return already
                 attempt = self.ledger.begin(shard.index)
                 if attempt is None:
                     return self.failed(shard, DIED, f"{shard.url}: workers died of this shard again and again; look into their logs")
                 try:
                     if attempt.careful:
-                        known = find_killers(self.spec, shard, known)
+                        with _searching:
+                            known = find_killers(self.spec, shard, known)
                     return self.pipeline.submit(ShardWork(shard, known, **given)).result()
                 finally:
-                    self.ledger.end(attempt)
+                    with suppress(StorageError):  # what is left of it counts as a death, which one shard can afford
+                        self.ledger.end(attempt)
             except ShardCorrupt as error:
-                return self.failed(shard, CORRUPT, str(error))
+                if number:  # the first time it may have been the way here
+                    return self.failed(shard, CORRUPT, str(error))
             except EngineError as error:
                 return self.failed(shard, FAILED, f"{type(error).__name__}: {error}")
             except Exception as error:
@@ -114,8 +138,6 @@ class ShardWorker(Worker):
 
     def run(self, shard: ShardPlan) -> ShardResult:
         """Annotate and commit one shard, unless that is done already."""
-        if (already := self.committed(shard)) is not None:
-            return already
         done = self.attempted(shard)
         return done if isinstance(done, ShardResult) else self.result(done.outcome.commit, done.computed, done.outcome.raced)
 

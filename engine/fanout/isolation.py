@@ -1,8 +1,9 @@
 """Which image or person of a shard kills the process that touches it: found by letting a child process touch everything.
 
 The child (`engine/fanout/probe.py`) does to the shard what a worker does, one image at a time, and says before each step what it is about
-to touch. What it named last when it died, or when it fell silent for longer than `hang_s`, is the culprit. It goes to quarantine,
-and another child does the shard without it, until one lives to the end. A batch that kills is done again person by person.
+to touch. What it named last when it died, or when it fell silent for longer than `hang_s`, is touched alone by another child; if that
+one dies too, it goes to quarantine, and a child does the shard without it, until one lives to the end. A batch that kills is done again
+person by person.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ KILLED_WORKER = "killed_worker"
 """Reason of an image or person that ends the process, or makes it hang."""
 MOST_KILLERS = 64
 """More of them in one shard, and it is the machine or the annotator that is broken."""
+MOST_UNCONFIRMED = 5
+"""Deaths of children that another child does not repeat, and the search is given up."""
 _START_S = 300.0
 """Time a child may take to import and to load the network."""
 
@@ -43,27 +46,37 @@ class Death:
 def find_killers(spec: WorkerSpec, shard: ShardPlan, known: Sequence[QuarantineRow] = ()) -> tuple[QuarantineRow, ...]:
     """`known`, and a quarantine row for everything else in the shard that a process does not survive; empty for a harmless shard.
 
-    EngineError when the deaths cannot be pinned on images or persons.
+    A child's death condemns nobody: another child that touches the one thing alone has to die of it too. EngineError when the deaths cannot
+    be pinned on images or persons.
     """
     known = list(known)
     suspects: list[list[str]] = []
-    while len(known) <= MOST_KILLERS:
+    unconfirmed = 0
+    while len(known) <= MOST_KILLERS and unconfirmed <= MOST_UNCONFIRMED:
         death = _probe(spec, shard, known, suspects)
+        if death is None and suspects:
+            raise EngineError(f"{shard.url}: a process dies over {len(suspects)} persons together, but over none of them alone")
         if death is None:
             return tuple(known)
         what = death.last
         if what is None:
             raise EngineError(f"{shard.url}: a process that was to look into it {death.how} before it touched an image")
-        if what["step"] == "decode":
-            row = _row(what, what["key"], None, what["instances"], f"the process that decoded it {death.how}")
-            known, suspects = [*(k for k in known if k.key != row.key), row], []
-        elif len(what["persons"]) == 1:
-            ((key, annotation_id),) = what["persons"]
-            known, suspects = [*known, _row(what, key, annotation_id, 1, f"the process that annotated it {death.how}")], []
-        elif what["persons"] == suspects:
-            raise EngineError(f"{shard.url}: a process {death.how} over {len(suspects)} persons together, but over none of them alone")
-        else:
+        if what["step"] == "annotate" and len(what["persons"]) > 1:
             suspects = what["persons"]
+            continue
+        confirmed = _probe(spec, shard, known, [], only=what)
+        if confirmed is None or confirmed.last is None:
+            unconfirmed += 1
+            continue
+        suspects = []
+        if what["step"] == "decode":
+            row = _row(what, what["key"], None, what["instances"], f"the process that decoded it {confirmed.how}")
+            known = [*(k for k in known if k.key != row.key), row]
+        else:
+            ((key, annotation_id),) = what["persons"]
+            known.append(_row(what, key, annotation_id, 1, f"the process that annotated it {confirmed.how}"))
+    if unconfirmed > MOST_UNCONFIRMED:
+        raise EngineError(f"{shard.url}: {unconfirmed} processes that looked into it died, each of something else; look at the machine")
     raise EngineError(f"{shard.url}: more than {MOST_KILLERS} of its images or persons end the process that touches them")
 
 
@@ -73,8 +86,10 @@ def _row(what: dict[str, Any], key: str, annotation_id: str | None, instances: i
     )
 
 
-def _probe(spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspects: list[list[str]]) -> Death | None:
-    """None when a child lived through the whole shard."""
+def _probe(
+    spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspects: list[list[str]], only: dict[str, Any] | None = None
+) -> Death | None:
+    """None when a child lived through the whole shard, or through touching `only`."""
     receive, send = os.pipe()
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     child = subprocess.Popen(
@@ -84,7 +99,7 @@ def _probe(spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspe
     try:
         assert child.stdin is not None
         with child.stdin as pipe:
-            pipe.write(cloudpickle.dumps((spec, shard, known, suspects)))
+            pipe.write(cloudpickle.dumps((spec, shard, known, suspects, only)))
         return _listen(child, receive, spec.hang_s)
     finally:
         os.close(receive)
@@ -96,9 +111,10 @@ def _probe(spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspe
 def _listen(child: subprocess.Popen, receive: int, hang_s: float) -> Death | None:
     last: dict[str, Any] | None = None
     buffered, silent_since, finished = b"", time.monotonic(), False
-    while True:
-        ready, _, _ = select.select([receive], [], [], 1.0)
-        if ready:
+    poll = select.poll()
+    poll.register(receive, select.POLLIN)
+    while not finished:
+        if poll.poll(1000):
             data = os.read(receive, 1 << 16)
             if not data:
                 break
@@ -112,8 +128,7 @@ def _listen(child: subprocess.Popen, receive: int, hang_s: float) -> Death | Non
             child.kill()
             child.wait()
             return Death(_touched(last), f"hung for more than {hang_s:g} s")
-    code = child.wait()
-    return None if finished else Death(_touched(last), _ending(code))
+    return None if finished else Death(_touched(last), _ending(child.wait()))
 
 
 def _touched(last: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -88,6 +88,18 @@ def lineage(plan: AnnotationPlan, shard_set: ShardSetManifest, annotator: Annota
     return {f"annotator.{name}": digest for name, digest in annotator.lineage.items()} | own
 
 
+def differences(plan: AnnotationPlan, head: ReleaseManifest) -> list[str]:
+    """What of a plan is not what a release was made by: 'batch_size 64, was 32', 'annotator', 'shard_set'."""
+    digests = {"shard_set": plan.shard_set_digest, "annotator": plan.annotator_digest, "body": plan.body_digest}
+    named = [name for name, digest in digests.items() if head.lineage.get(name) != digest]
+    if head.lineage.get("prior") != plan.prior_digest:
+        named.append("prior")
+    for name in sorted(plan.settings.keys() | head.settings.keys()):
+        if plan.settings.get(name) != head.settings.get(name):
+            named.append(f"{name} {plan.settings.get(name, 'absent')}, was {head.settings.get(name, 'absent')}")
+    return named
+
+
 def is_finished(plan: AnnotationPlan, head: ReleaseManifest | None) -> bool:
     """Whether HEAD already is the whole of this plan, with no shard set aside."""
     return head is not None and head.plan_digest == plan.digest() and not set(SHARD_REASONS) & set(head.quarantined)

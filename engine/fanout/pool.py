@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
@@ -26,6 +27,12 @@ from schemas.manifests import ShardPlan
 
 _TASK_RETRIES = 1000
 """Of one shard's call, over deaths of its workers for whatever cause. The attempt ledger gives a shard up long before."""
+
+_STARTS_FAILED = 10
+"""Workers that may fail to start one after the other: a spot machine with a broken GPU must not end the job."""
+_FULL = 0.95
+"""Share of the calls that workers can take from which on more workers are wanted. Ray's own threshold, 1.75, is never reached here, because
+no more shards are given to a worker than it has in hand: what waits at one worker could be done by another."""
 
 
 class Terminated(BaseException):
@@ -42,6 +49,8 @@ def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> 
         ray.init(logging_level=logging.WARNING)
     context = DataContext.get_current()
     context.enable_progress_bars = False
+    context.max_consecutive_actor_init_deaths = _STARTS_FAILED
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = _FULL
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -79,7 +88,8 @@ def _work(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> Datas
     work = ray.data.from_items([{"shard": shard.model_dump_json()} for shard in pending], override_num_blocks=len(pending))
     if pool.crop is None:
         return _stage(work, ShardWorker, pool, spec, len(pending))
-    return _stage(_stage(work, CropWorker, pool.crop, spec, len(pending)), AnnotateWorker, pool, spec, len(pending))
+    cropped = _stage(work, CropWorker, pool.crop, replace(spec, make_annotator=spec.make_cropper), len(pending))
+    return _stage(cropped, AnnotateWorker, pool, spec, len(pending))
 
 
 def _stage(work: Dataset, worker: type, pool: PoolConfig, spec: WorkerSpec, most: int) -> Dataset:

@@ -5,8 +5,10 @@ An exception is no death: workers isolate those themselves, so the child ends we
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,11 +30,16 @@ from schemas.manifests import QuarantineRow, ShardPlan
 
 Report = Callable[..., None]
 _LOST_DEVICE = 70
+_PR_SET_PDEATHSIG = 1
 
 
-def probe(spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspects: list[list[str]], report: Report) -> None:
-    """Decode every image and annotate every person of a shard; results are thrown away. `suspects` are annotated one at a time."""
-    report(step="start")
+def probe(
+    spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspects: list[list[str]], only: dict[str, Any] | None, report: Report
+) -> None:
+    """Decode every image and annotate every person of a shard; results are thrown away.
+
+    `suspects` are annotated one at a time. `only`: touch what this report spoke of, and nothing else.
+    """
     settings = spec.settings
     torch.set_num_threads(int(settings["threads"]))
     with Staging(spec.staging).open(shard) as tar:
@@ -44,12 +51,20 @@ def probe(spec: WorkerSpec, shard: ShardPlan, known: list[QuarantineRow], suspec
         PersonCutter(Decoder(threads=1, max_batch=1, device=settings["decode_device"])),
     )
     filling = Filling(people, size, annotator.crop)
+    report(step="start")
     for image in sorted(set(people.image_P.tolist())):
+        if only is not None and samples[image][0].key != (only["key"] if only["step"] == "decode" else only["persons"][0][0]):
+            filling.done(range(image, image + 1), np.flatnonzero(people.image_P == image).tolist())
+            continue
         sample, images = samples[image][0], range(image, image + 1)
         report(step="decode", dataset=sample.dataset, key=sample.key, instances=len(sample.instances))
         broken = cutter.cut(people, images, filling.place)
-        for number in filling.done(images, [p for persons, _ in broken for p in persons]):
-            _annotate(annotator, filling.take(number), suspects, report)
+        full = filling.done(images, [p for persons, _ in broken for p in persons])
+        if only is None:
+            for number in full:
+                _annotate(annotator, filling.take(number), suspects, report)
+        elif only["step"] == "annotate":
+            _annotate_only(annotator, filling, only["persons"][0], report)
 
 
 def _annotate(annotator: Annotator, batch: FilledBatch, suspects: list[list[str]], report: Report) -> None:
@@ -60,12 +75,33 @@ def _annotate(annotator: Annotator, batch: FilledBatch, suspects: list[list[str]
         crops_BHW3 = np.zeros_like(batch.crops_BHW3)
         crops_BHW3[places] = batch.crops_BHW3[places]
         report(step="annotate", dataset=everybody.samples[0].dataset, persons=[names[i] for i in places])
-        for key in dict.fromkeys(names[i][0] for i in places):
-            faults.hit("predict", key)
+        _touch(annotator, crops_BHW3, list(dict.fromkeys(names[i][0] for i in places)))
+
+
+def _annotate_only(annotator: Annotator, filling: Filling, person: list[str], report: Report) -> None:
+    people = filling.people
+    for p, instance in enumerate(people.instances):
+        sample = people.samples[people.image_P[p]][0]
+        if [sample.key, instance.annotation_id] == person:
+            crops_BHW3 = np.zeros((filling.size, *filling.place(p).shape), np.uint8)
+            crops_BHW3[p % filling.size] = filling.place(p)
+            report(step="annotate", dataset=sample.dataset, persons=[person])
+            _touch(annotator, crops_BHW3, [sample.key])
+
+
+def _touch(annotator: Annotator, crops_BHW3: np.ndarray, keys: list[str]) -> None:
+    for key in keys:
+        faults.hit("predict", key)
+    try:
         annotator.predict(crops_BHW3)
+    except torch.AcceleratorError:
+        raise
+    except Exception:
+        traceback.print_exc()
 
 
 def main() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a child that hangs must not outlive its worker
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # where memory runs out, this process goes first
     with os.fdopen(int(sys.argv[1]), "w") as pipe:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import signal
 import uuid
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 
 from engine.annotators.base import Annotator
 from engine.annotators.mean_pose import NAME as MEAN_POSE
 from engine.annotators.registry import resolve_annotator
-from engine.errors import EngineError, ShardCorrupt
+from engine.errors import ConfigError, EngineError, ShardCorrupt
 from engine.fanout.config import AnnotateConfig
-from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
+from engine.fanout.plan import describe, differences, is_finished, lineage, pending_shards, plan_annotation
 from engine.fanout.progress import Progress
 from engine.fanout.work import ShardResult, WorkerSpec
 from engine.releases.commit import Commits, collect_commits, load_commits, make_commit, save_plan
@@ -28,6 +30,8 @@ from engine.storage import Store, absolute
 from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardCommit, ShardPlan
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 
+_HOPELESS = 20
+"""Shards that all fail, while none ever succeeded, before a job stops: what is wrong is not theirs."""
 _COLLECTED = 1000
 """Records written once more as one object, so that a job that goes on reads them with one request."""
 
@@ -48,12 +52,14 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     if config.dry_run:
         _dry_run(config, plan, make_annotator, pending_shards(plan, load_commits(store, plan)), is_finished(plan, head))
         return None
+    if head is not None and head.plan_digest != plan.digest():
+        print(f"annotate: {config.name} v{head.version:04d} is of another plan: {', '.join(differences(plan, head))}", flush=True)
     if head is not None and is_finished(plan, head):
         print(f"annotate: nothing to do: {config.name} v{head.version:04d} is this plan, finished", flush=True)
         return head
     save_plan(store, plan)
     commits = load_commits(store, plan)
-    failures = _fan_out(config, plan, make_annotator, store, commits)
+    failures = _annotate_pending(config, plan, make_annotator, store, commits)
     if failures and not config.allow_partial:
         raise _failure(failures, plan)
     commits = load_commits(store, plan, known=commits)
@@ -114,6 +120,8 @@ def _with_absolute_paths(config: AnnotateConfig) -> AnnotateConfig:
     """Workers have a working directory of their own, so local paths are made absolute here."""
 
     def settled(url: str | None) -> str | None:
+        if url is not None and "@" in url.partition("://")[2].partition("/")[0]:
+            raise ConfigError("a URL of the config holds credentials, which would end up in logs; put them into the environment")
         return url if url is None or url == MEAN_POSE else absolute(url)
 
     urls = {name: settled(getattr(config, name)) for name in ("shard_set", "out", "annotator")}
@@ -126,41 +134,63 @@ def _head(store: Store, name: str) -> ReleaseManifest | None:
     return None if pointer is None else read_manifest(store, name, pointer.version)
 
 
-def _fan_out(
+def _annotate_pending(
     config: AnnotateConfig, plan: AnnotationPlan, make_annotator: Callable[[], Annotator], store: Store, commits: Commits
 ) -> list[ShardResult]:
-    """Annotate the pending shards and add their records to `commits`; the results that are failures."""
+    """Annotate the pending shards and add their records to `commits`; the results that are failures, in order.
+
+    A shard that failed is done once more at the end, for it may have been its machine's fault. EngineError when nothing but failures comes.
+    """
     pending = pending_shards(plan, commits)
     if not pending:
         return []
-    from engine.fanout.metrics import JobMetrics  # Ray is imported where there is work: a finished job ends before it would be
-    from engine.fanout.pool import Terminated, run_shards
-
+    make_cropper = make_annotator
+    if config.pool.crop is not None:
+        _, make_cropper = resolve_annotator(config.annotator, config.mean_pose, "cpu")
     spec = WorkerSpec(
         plan_digest=plan.digest(),
         annotator_digest=plan.annotator_digest,
         settings=plan.settings,
         out_url=config.out,
         make_annotator=make_annotator,
+        make_cropper=make_cropper,
         submission=uuid.uuid4().hex,
         max_attempts=config.max_attempts,
         crop_threads=(config.pool.crop or config.pool).crop_threads,
         staging=config.staging,
         hang_s=config.hang_s,
     )
+    failures = _fan_out(config, plan, spec, store, commits, pending)
+    again = [plan.shards[f.index] for f in failures if f.failure == FAILED]
+    if again:
+        print(f"annotate: {len(again)} shards that failed are done once more", flush=True)
+        kept = [f for f in failures if f.failure != FAILED]
+        failures = kept + _fan_out(config, plan, replace(spec, submission=uuid.uuid4().hex), store, commits, again)
+    return sorted(failures, key=lambda f: f.index)
+
+
+def _fan_out(
+    config: AnnotateConfig, plan: AnnotationPlan, spec: WorkerSpec, store: Store, commits: Commits, pending: list[ShardPlan]
+) -> list[ShardResult]:
+    from engine.fanout.metrics import JobMetrics  # Ray is imported where there is work: a finished job ends before it would be
+    from engine.fanout.pool import Terminated, run_shards
+
     progress = Progress(len(pending), sum(s.instances for s in pending), already=len(plan.shards) - len(pending))
     metrics = JobMetrics(config.name)
     failures, told = [], []
     try:
-        for result in run_shards(config.pool, spec, pending):
-            if result.failure:
-                failures.append(result)
-            else:
-                told.append(commits.add(result.record.encode()).index)
-            metrics.publish(progress.add(result), result)
-            if len(told) == _COLLECTED:
-                collect_commits(store, commits, told)
-                told = []
+        with closing(run_shards(config.pool, spec, pending)) as results:
+            for result in results:
+                if result.failure:
+                    failures.append(result)
+                else:
+                    told.append(commits.add(result.record.encode()).index)
+                metrics.publish(progress.add(result), result)
+                if len(failures) == _HOPELESS and not commits:
+                    raise _failure(failures, plan, f"the first {_HOPELESS} shards all failed, so the job stopped")
+                if len(told) == _COLLECTED:
+                    collect_commits(store, commits, told)
+                    told = []
         if failures:
             collect_commits(store, commits, told)
     except Terminated:
@@ -170,14 +200,14 @@ def _fan_out(
             flush=True,
         )
         raise SystemExit(128 + signal.SIGTERM) from None
-    return sorted(failures, key=lambda f: f.index)
+    return failures
 
 
-def _failure(failures: list[ShardResult], plan: AnnotationPlan) -> EngineError:
+def _failure(failures: list[ShardResult], plan: AnnotationPlan, what: str = "") -> EngineError:
     kind = ShardCorrupt if any(f.failure == CORRUPT for f in failures) else EngineError
     listed = "; ".join(f"shard {f.index} ({f.failure}): {f.message}" for f in failures[:5])
     return kind(
-        f"{len(failures)} of {len(plan.shards)} shards failed, the others are committed; no release was written. "
+        f"{what or f'{len(failures)} of {len(plan.shards)} shards failed, the others are committed'}; no release was written. "
         f"Repair them and submit again, or set allow_partial to quarantine their persons. {listed}"
     )
 

@@ -30,7 +30,7 @@ from engine.annotators.rows import BatchRows, assemble, batch_rows
 from engine.fanout.stages import Stage, Ticket
 from engine.fanout.work import WorkerSpec
 from engine.loading.decode import Decoder
-from engine.loading.persons import CropBatch, FilledBatch, Filling, PersonCutter, find_people
+from engine.loading.persons import CropBatch, FilledBatch, Filling, PersonCutter, brief, find_people
 from engine.releases.commit import CommitOutcome, commit_shard, make_commit
 from engine.releases.tables import encode
 from engine.shards.reader import read_verified_samples
@@ -43,6 +43,8 @@ PERSON_ERROR = "person_error"
 """Reason of a person over whose crop the annotator raised something, while it does not over a blank one."""
 LOST_DEVICE = 70
 """Exit code of a worker whose device context is lost: Ray starts another one."""
+_MACHINES_FAULT = (torch.AcceleratorError, torch.OutOfMemoryError, MemoryError, OSError)
+"""Never a person's: the shard is attempted again."""
 FETCH_THREADS, COMMIT_THREADS = 2, 2
 _CHUNK_IMAGES = 16
 
@@ -115,7 +117,7 @@ class CropStages:
 
     def stages(self) -> list[Stage]:
         return [
-            Stage("fetch", self.fetch, FETCH_THREADS, capacity=1),
+            Stage("fetch", self.fetch, FETCH_THREADS, capacity=1, watched=False),
             Stage("crop", self.crop, self._threads, capacity=2 * self._threads),
         ]
 
@@ -149,7 +151,7 @@ class NetworkStages:
         return [
             Stage("network", self.network, capacity=4),
             Stage("rows", self.rows, capacity=4),
-            Stage("commit", self.commit, COMMIT_THREADS, capacity=COMMIT_THREADS),
+            Stage("commit", self.commit, COMMIT_THREADS, capacity=COMMIT_THREADS, watched=False),
         ]
 
     def network(self, ticket: Ticket, batch: FilledBatch) -> Iterator[Predicted]:
@@ -159,7 +161,7 @@ class NetworkStages:
             predicted = Predicted(batch.number, batch.everybody, None, [])
         else:
             try:
-                predicted = self._predict(batch, state["rejected"])
+                predicted = self._predict(batch, ticket)
             except torch.AcceleratorError:
                 traceback.print_exc()
                 os._exit(LOST_DEVICE)
@@ -181,42 +183,47 @@ class NetworkStages:
         outcome = commit_shard(self._store, encoded.commit, encoded.data)
         yield Done(outcome, ticket.state.get("computed", 0))
 
-    def _predict(self, batch: FilledBatch, rejected: list[QuarantineRow]) -> Predicted:
+    def _predict(self, batch: FilledBatch, ticket: Ticket) -> Predicted:
         """The annotator's word on a batch; persons over whom it raises something are rejected, and blank to the others."""
         if faults.armed("predict"):
             for key in dict.fromkeys(batch.everybody.samples[i].key for i in batch.kept):
                 faults.hit("predict", key)
         try:
             return _predicted(batch, batch.kept, self._annotator.predict(batch.crops_BHW3))
-        except torch.AcceleratorError:
+        except _MACHINES_FAULT:
             raise
         except Exception as error:
-            culprits = self._culprits(batch.crops_BHW3, batch.kept, error)
+            culprits = self._culprits(batch.crops_BHW3, batch.kept, error, ticket)
         others_BHW3 = batch.crops_BHW3.copy()
         others_BHW3[list(culprits)] = 0
-        rejected += [_person_row(batch, place, own) for place, own in culprits.items()]
+        ticket.state["rejected"] += [_person_row(batch, place, own) for place, own in culprits.items()]
         return _predicted(batch, [i for i in batch.kept if i not in culprits], self._annotator.predict(others_BHW3))
 
-    def _culprits(self, crops_BHW3: np.ndarray, places: list[int], error: Exception) -> dict[int, Exception]:
-        """Place -> exception of every person over whom alone the annotator raises. Raises `error` where it does over nobody too."""
+    def _culprits(self, crops_BHW3: np.ndarray, places: list[int], error: Exception, ticket: Ticket) -> dict[int, Exception]:
+        """Place -> exception of every person over whom alone the annotator raises, twice. Raises `error` where it does over nobody too."""
         blank_BHW3 = np.zeros_like(crops_BHW3)
+        if self._raised(blank_BHW3, ticket) is not None:
+            raise error
         found: dict[int, Exception] = {}
-        try:
-            self._annotator.predict(blank_BHW3)
-        except Exception:
-            raise error from None
         for place in places:
             alone_BHW3 = blank_BHW3.copy()
             alone_BHW3[place] = crops_BHW3[place]
-            try:
-                self._annotator.predict(alone_BHW3)
-            except torch.AcceleratorError:
-                raise
-            except Exception as own:
-                found[place] = own
-        if not found:
+            if self._raised(alone_BHW3, ticket) is not None and (again := self._raised(alone_BHW3, ticket)) is not None:
+                found[place] = again
+        if not found or self._raised(blank_BHW3, ticket) is not None:
             raise error
         return found
+
+    def _raised(self, crops_BHW3: np.ndarray, ticket: Ticket) -> Exception | None:
+        try:
+            self._annotator.predict(crops_BHW3)
+            return None
+        except _MACHINES_FAULT:
+            raise
+        except Exception as error:
+            return error
+        finally:
+            ticket.touch()
 
 
 def _predicted(batch: FilledBatch, kept: list[int], out: Prediction) -> Predicted:
@@ -225,5 +232,5 @@ def _predicted(batch: FilledBatch, kept: list[int], out: Prediction) -> Predicte
 
 def _person_row(batch: FilledBatch, place: int, error: Exception) -> QuarantineRow:
     sample, instance = batch.everybody.samples[place], batch.everybody.instances[place]
-    message = f"{type(error).__name__}: {error}"
-    return QuarantineRow(dataset=sample.dataset, key=sample.key, annotation_id=instance.annotation_id, reason=PERSON_ERROR, message=message)
+    name = {"dataset": sample.dataset, "key": sample.key, "annotation_id": instance.annotation_id}
+    return QuarantineRow(**name, reason=PERSON_ERROR, message=brief(error))

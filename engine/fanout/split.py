@@ -40,7 +40,7 @@ class CropWorker(Worker):
 
     def __call__(self, batch: dict[str, np.ndarray]) -> Row:
         shard = ShardPlan.from_bytes(batch["shard"][0])
-        done = self.committed(shard) or self.attempted(shard)
+        done = self.attempted(shard)
         if isinstance(done, ShardResult):
             return _row(shard, json.dumps(asdict(done)), "", np.empty(0, np.uint8))
         meta, crops = done
@@ -62,8 +62,6 @@ class AnnotateWorker(Worker):
 
     def _run(self, batch: Row) -> ShardResult:
         shard = ShardPlan.from_bytes(batch["shard"][0])
-        if (already := self.committed(shard)) is not None:
-            return already
         meta = json.loads(batch["meta"][0])
         shape = (int(self.spec.settings["batch_size"]), *self.annotator.crop.hw, 3)
         cropped = _cropped(meta, np.asarray(batch["crops"][0], np.uint8).reshape(-1, *shape))
@@ -118,13 +116,17 @@ def _unpack(ticket: Ticket, work: ShardWork) -> Iterator[FilledBatch]:
     assert cropped is not None
     shunned = {(row.key, row.annotation_id) for row in work.known}
     whole = {key for key, person in shunned if person is None}
-    others = [row for row in cropped.rejected if row.key not in whole and (row.key, row.annotation_id) not in shunned]
-    ticket.state |= {"batches": len(cropped.batches), "rejected": others + list(work.known)}
+    rejected = [row for row in cropped.rejected if row.key not in whole and (row.key, row.annotation_id) not in shunned]
+    rejected += [row for row in work.known if row.annotation_id is None]
+    rejected += [row for row in cropped.rejected if row.annotation_id is not None and (row.key, row.annotation_id) in shunned]
+    ticket.state |= {"batches": len(cropped.batches), "rejected": rejected}
     for batch in cropped.batches:
         e = batch.everybody
         names = [(e.samples[i].key, e.instances[i].annotation_id) for i in batch.kept]
         bad = [i for i, name in zip(batch.kept, names, strict=True) if name[0] in whole or name in shunned]
         if bad:
+            named = {(row.key, row.annotation_id): row for row in work.known}
+            rejected += [named[name] for name in names if name in named and name[0] not in whole]  # a repeated id, each of them
             crops_BHW3 = batch.crops_BHW3.copy()
             crops_BHW3[bad] = 0
             batch = replace(batch, crops_BHW3=crops_BHW3, kept=[i for i in batch.kept if i not in bad])

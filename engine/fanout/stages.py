@@ -26,6 +26,11 @@ class Ticket:
     work: Any
     future: Future = field(default_factory=Future)
     state: dict[str, Any] = field(default_factory=dict)
+    alive: float = 0.0
+
+    def touch(self) -> None:
+        """Something was achieved: whoever works on it does not hang."""
+        self.alive = time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,15 @@ class StageUsage:
 
 
 class Stage:
-    """`run(ticket, item)` yields the items for the next stage. `capacity`: items that may wait before it."""
+    """`run(ticket, item)` yields the items for the next stage. `capacity`: items that may wait before it.
 
-    def __init__(self, name: str, run: Callable[[Ticket, Any], Iterable[Any]], threads: int = 1, capacity: int = 4) -> None:
-        self.name, self.run, self.threads = name, run, threads
+    `watched`: whether it can hang; what talks to a store has deadlines of its own.
+    """
+
+    def __init__(
+        self, name: str, run: Callable[[Ticket, Any], Iterable[Any]], threads: int = 1, capacity: int = 4, watched: bool = True
+    ) -> None:
+        self.name, self.run, self.threads, self.watched = name, run, threads, watched
         self.queue: queue.Queue = queue.Queue(capacity)
         self.lock = threading.Lock()
         self.working: dict[int, tuple[Ticket, float]] = {}
@@ -130,7 +140,7 @@ def _run(stage: Stage, after: Stage | None, ticket: Ticket, item: Any, closed: t
                 except queue.Full:
                     continue
             stage.begin(ticket)
-    except Exception as error:
+    except BaseException as error:  # a thread that dies of a cancellation would leave its tickets waiting for ever
         if not ticket.future.done():
             ticket.future.set_exception(error)
     finally:
@@ -140,8 +150,8 @@ def _run(stage: Stage, after: Stage | None, ticket: Ticket, item: Any, closed: t
 def _watch(stages: Sequence[Stage], closed: threading.Event, hang_s: float, on_hang: Callable[[str, Ticket], None]) -> None:
     while not closed.wait(_CHECK_S):
         now = time.monotonic()
-        for stage in stages:
+        for stage in (stage for stage in stages if stage.watched):
             with stage.lock:
-                stuck = [ticket for ticket, since in stage.working.values() if now - since > hang_s]
+                stuck = [ticket for ticket, since in stage.working.values() if now - max(since, ticket.alive) > hang_s]
             for ticket in stuck:
                 on_hang(stage.name, ticket)

@@ -21,6 +21,8 @@ class WorkerSpec:
     settings: dict[str, float | int | str | bool]
     out_url: str
     make_annotator: Callable[[], Annotator]
+    make_cropper: Callable[[], Annotator]
+    """The same annotator on the CPU, for workers that only crop: they ask it for its crops."""
     submission: str
     max_attempts: int
     crop_threads: int = 1

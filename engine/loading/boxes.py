@@ -15,10 +15,13 @@ from schemas.crops import CropSpec
 
 ENLARGEMENT = 1.25
 SPIN_ENLARGEMENT = 1.2
+_ABSURD_PX = 1e6
 
 
 def person_box(bbox_xywh: Sequence[float], image_wh: tuple[int, int], crop: CropSpec) -> np.ndarray:
     """Box (4,) float64 xywh px to crop, by the crop's rule. Raises SampleRejected 'degenerate_box' when nothing of it is in the image."""
+    if not all(abs(v) < _ABSURD_PX for v in bbox_xywh):
+        raise _degenerate(bbox_xywh, image_wh)
     if crop.box_rule == "spin":
         return spin_box(bbox_xywh, image_wh)
     return processed_box(bbox_xywh, image_wh, crop.hw)

@@ -14,12 +14,15 @@ the executors that hand out fresh memory lose 15 to 40 % to page faults.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
 from nvidia.dali import Pipeline, fn, pipeline_def, types
+from PIL import Image
 
 from engine.errors import SampleRejected
 from engine.loading.image_header import MAX_PIXELS, ImageHeader, read_header
@@ -52,6 +55,10 @@ def _part_pipeline(device: str):
     box = fn.external_source(name="box", batch=True, dtype=types.INT32, ndim=1)
     kind = {"device": device, "output_type": types.RGB, "dtype": types.UINT8, "adjust_orientation": False}
     return fn.decoders.image_slice(encoded, start=box[0:2], end=box[2:4], axes=(1, 0), **kind)
+
+
+class _Failed(Exception):
+    """A run of a pipeline failed."""
 
 
 class _Wanted(NamedTuple):
@@ -104,7 +111,8 @@ class Decoder:
         while batch:
             try:
                 pixels = self._run([wanted[i] for i in batch])
-            except RuntimeError as error:
+            except _Failed as error:
+                self._require_health(wanted[batch[0]].box is not None, error)
                 at = self._culprit([wanted[i] for i in batch], str(error))
                 results[batch[at]] = _rejection(wanted[batch[at]])
                 batch = batch[:at] + batch[at + 1 :]
@@ -116,7 +124,7 @@ class Decoder:
             return
 
     def _run(self, batch: list[_Wanted]) -> list[np.ndarray]:
-        """Either all of a batch are parts, or none is. RuntimeError when one cannot be decoded; its pipeline is then dead and gone."""
+        """Either all of a batch are parts, or none is. _Failed when one cannot be decoded; its pipeline is then dead and gone."""
         parts = batch[0].box is not None
         pipeline = self._pipeline(parts)
         pipeline.feed_input("encoded", [np.frombuffer(want.data, dtype=np.uint8) for want in batch])
@@ -124,9 +132,9 @@ class Decoder:
             pipeline.feed_input("box", np.array([want.box for want in batch], dtype=np.int32))
         try:
             (output,) = pipeline.run()
-        except RuntimeError:
+        except RuntimeError as error:
             del self._pipelines[parts]
-            raise
+            raise _Failed(str(error)) from error
         if self.device != "cpu":
             output = output.as_cpu()
         return [np.asarray(output[i]) for i in range(len(batch))]
@@ -163,9 +171,16 @@ class Decoder:
     def _fails(self, batch: list[_Wanted]) -> bool:
         try:
             self._run(batch)
-        except RuntimeError:
+        except _Failed:
             return True
         return False
+
+    def _require_health(self, parts: bool, error: Exception) -> None:
+        """Nothing when a sound image can be decoded, so that the failure is an image's; else raises what is the machine's."""
+        data = _sound_image()
+        header = read_header(data)
+        if self._fails([_Wanted(data, header, (0, 0, header.width, header.height) if parts else None)]):
+            raise RuntimeError(f"DALI on device {self.device!r} cannot decode a sound image; the machine is at fault: {error}") from error
 
 
 def size_problem(found_wh: tuple[int, int], expected_wh: tuple[int, int]) -> SampleRejected | None:
@@ -190,3 +205,10 @@ def _rejection(want: _Wanted) -> SampleRejected:
     what = f"{header.kind} of {header.width}x{header.height} px, {len(want.data)} bytes, cannot be decoded"
     problem = "it is cut short (no end marker)" if _cut_short(want.data, header) else "its content is damaged"
     return SampleRejected("undecodable", f"{what}: {problem}")
+
+
+@cache
+def _sound_image() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (90, 120, 60)).save(buffer, "JPEG")
+    return buffer.getvalue()

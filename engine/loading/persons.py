@@ -33,6 +33,7 @@ IMAGE_ERROR = "image_error"
 _CHUNK_PERSONS = 64
 """Crops of a chunk, at most, but for the persons of its last image: it bounds memory where photographs hold crowds."""
 
+_BRIEF = 300
 _NO_CROPS = np.empty((0, 0, 0, 3), np.uint8)
 
 StoredSample = tuple[Sample, bytes]
@@ -135,10 +136,12 @@ class PersonCutter:
         """
         try:
             return self._cut(people, images, places)
+        except (MemoryError, OSError):  # the machine's
+            raise
         except Exception as error:
             if len(images) == 1:
                 self._require_health(error)
-                return [self._rejected(people, images[0], SampleRejected(IMAGE_ERROR, f"{type(error).__name__}: {error}"))]
+                return [self._rejected(people, images[0], SampleRejected(IMAGE_ERROR, brief(error)))]
         return [found for image in images for found in self.cut(people, range(image, image + 1), places)]
 
     def _cut(self, people: People, images: range, places: Callable[[int], np.ndarray]) -> list[tuple[list[int], QuarantineRow]]:
@@ -180,9 +183,11 @@ class PersonCutter:
         """Nothing when a sound photograph can be cut, so that `error` is of the image; else raises `error`, which is of the machine."""
         people = find_people([_sound_photograph()], CropSpec(64, 64))
         try:
-            self._cut(people, range(1), lambda p: np.empty((64, 64, 3), np.uint8))
+            broken = self._cut(people, range(1), lambda p: np.empty((64, 64, 3), np.uint8))
         except Exception:
             raise error from None
+        if broken:
+            raise error
 
 
 class Filling:
@@ -279,6 +284,12 @@ def person_batches(samples: Sequence[StoredSample], decoder: Decoder, crop: Crop
             rejected = []
     if rejected:
         yield nobody(crop, rejected)
+
+
+def brief(error: Exception) -> str:
+    """Type and first line of an exception, as a quarantine row says it."""
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first}"[:_BRIEF]
 
 
 def nobody(crop: CropSpec, rejected: Iterable[QuarantineRow] = ()) -> CropBatch:

@@ -176,12 +176,12 @@ def collect_commits(store: Store, commits: Commits, indices: Iterable[int]) -> N
 def _read_collected(store: Store, plan: AnnotationPlan, known: Commits) -> Commits:
     """The known and the collected records of a plan."""
     told = Commits(plan)
-    for index in known:
-        told.keep(known, index)
     keys = store.list(collected_prefix(told.plan_digest))
     for key, data in zip(keys, in_parallel(store.get, keys, READ_THREADS), strict=True):
         for record in data.splitlines():
             told.add(record, join(store.url, key))
+    for index in known:
+        told.keep(known, index)
     return told
 
 

@@ -75,7 +75,9 @@ def make_job(url: str, out: str, make: Callable[[], Annotator] | None = None, **
     shard_set = open_shard_set(url)
     plan = plan_annotation(shard_set.manifest, shard_set.digest, url, MeanPoseAnnotator(MeanPoseConfig()).identity(), COMPUTING)
     digests = {"plan_digest": plan.digest(), "annotator_digest": plan.annotator_digest, "settings": plan.settings}
-    spec = WorkerSpec(**{"out_url": out, "make_annotator": make, "submission": "s", "max_attempts": 2} | digests | fields)
+    spec = WorkerSpec(
+        **{"out_url": out, "make_annotator": make, "make_cropper": make, "submission": "s", "max_attempts": 2} | digests | fields
+    )
     return Job(spec, plan, url, out)
 
 
