@@ -42,7 +42,7 @@ from engine.fanout.config import PoolConfig
 from engine.fanout.plan import plan_annotation
 from engine.fanout.pool import run_shards
 from engine.fanout.shard_stages import BatchMemory, CropStages, EncodedShard, NetworkStages, ShardWork
-from engine.fanout.stages import Pipeline, Ticket
+from engine.fanout.stages import Stage, Ticket
 from engine.fanout.work import WorkerSpec
 from engine.loading.boxes import person_box
 from engine.loading.crops import crop_affine
@@ -183,11 +183,10 @@ class _PlainStages(NetworkStages):
 
 
 class _PlainWorker(ShardWorker):
-    def __init__(self, spec: WorkerSpec) -> None:
-        super().__init__(spec)
+    def stages(self) -> list[Stage]:
         memory = BatchMemory(BATCH, self.annotator.crop)
-        crop, network = CropStages(spec, self.annotator.crop, memory), _PlainStages(spec, self.annotator, self.store, memory)
-        self.pipeline = Pipeline(crop.stages() + network.stages())
+        crop, network = CropStages(self.spec, self.annotator.crop, memory), _PlainStages(self.spec, self.annotator, self.store, memory)
+        return crop.stages() + network.stages()
 
     def write(self, shard: ShardPlan) -> int:
         return self.pipeline.submit(ShardWork(shard)).result()

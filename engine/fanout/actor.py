@@ -25,7 +25,7 @@ from engine.errors import CheckpointMismatch, EngineError, ShardCorrupt, Storage
 from engine.fanout.attempts import AttemptLedger
 from engine.fanout.isolation import find_killers
 from engine.fanout.shard_stages import BatchMemory, CropStages, NetworkStages, ShardWork
-from engine.fanout.stages import Pipeline, Ticket
+from engine.fanout.stages import Pipeline, Stage, Ticket
 from engine.fanout.work import ShardResult, Usage, WorkerSpec
 from engine.releases.commit import load_commit
 from engine.releases.tables import CORRUPT, DIED, FAILED
@@ -45,27 +45,37 @@ _searching = threading.Lock()
 class Worker:
     """What all workers share: attempts that are noted, failures that are results, stages that overlap.
 
-    A subclass sets `pipeline` and says what a shard's result is made of.
+    A subclass says what a shard passes through and what its result is made of.
     """
 
     stage_name = "annotate"
     pipeline: Pipeline
 
     def __init__(self, spec: WorkerSpec) -> None:
-        """Raises CheckpointMismatch when the annotator found here is not the one that was planned."""
+        """Never raises an EngineError: it becomes the result of every shard, so that a job with a wrong checkpoint says so and ends."""
         torch.set_num_threads(int(spec.settings["threads"]))
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         self.spec = spec
-        self.store = Store(spec.out_url)
-        self.annotator = spec.make_annotator()
-        if self.annotator.digest != spec.annotator_digest:
-            raise CheckpointMismatch(
-                f"annotator: planned with {spec.annotator_digest}, a worker loaded {self.annotator.digest}; submit the job again"
-            )
-        self.ledger = AttemptLedger(self.store, spec.plan_digest, f"{spec.submission}-{self.stage_name}", spec.max_attempts)
-        self._lock, self._failures = threading.Lock(), 0
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._lock, self._failures = threading.Lock(), 0
+        self.problem = ""
+        try:
+            self.store = Store(spec.out_url)
+            self.annotator = spec.make_annotator()
+            if self.annotator.digest != spec.annotator_digest:
+                raise CheckpointMismatch(
+                    f"annotator: planned with {spec.annotator_digest}, a worker loaded {self.annotator.digest}; submit the job again"
+                )
+        except EngineError as error:
+            self.problem = f"a worker could not start: {type(error).__name__}: {error}"
+            return
+        self.ledger = AttemptLedger(self.store, spec.plan_digest, f"{spec.submission}-{self.stage_name}", spec.max_attempts)
+        self.pipeline = Pipeline(self.stages(), spec.hang_s, give_up)
+
+    def stages(self) -> list[Stage]:
+        """What a shard passes through."""
+        raise NotImplementedError
 
     def attempted(self, shard: ShardPlan, known: tuple[QuarantineRow, ...] = (), **given: Any) -> Any:
         """What the last stage makes of a shard, or a ShardResult: it is committed already, or it failed. Never raises."""
@@ -81,6 +91,8 @@ class Worker:
 
     def _attempted(self, shard: ShardPlan, known: tuple[QuarantineRow, ...], given: dict[str, Any]) -> Any:
         message = ""
+        if self.problem:
+            return ShardResult(shard.index, FAILED, self.problem)
         for number in range(self.spec.max_attempts):
             try:
                 if (already := self.committed(shard)) is not None:
@@ -126,12 +138,10 @@ class Worker:
 class ShardWorker(Worker):
     """A Ray Data callable: a ShardPlan in `shard`, a ShardResult out in `result`, both as JSON. Called by several threads at a time."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        super().__init__(spec)
-        memory = BatchMemory(int(spec.settings["batch_size"]), self.annotator.crop)
-        stages = CropStages(spec, self.annotator.crop, memory).stages()
-        stages += NetworkStages(spec, self.annotator, self.store, memory).stages()
-        self.pipeline = Pipeline(stages, spec.hang_s, give_up)
+    def stages(self) -> list[Stage]:
+        memory = BatchMemory(int(self.spec.settings["batch_size"]), self.annotator.crop)
+        crop, network = CropStages(self.spec, self.annotator.crop, memory), NetworkStages(self.spec, self.annotator, self.store, memory)
+        return crop.stages() + network.stages()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         return {"result": [json.dumps(asdict(self.run(ShardPlan.from_bytes(shard)))) for shard in batch["shard"]]}

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.fanout.actor import Worker, give_up
+from engine.fanout.actor import Worker
 from engine.fanout.isolation import KILLED_WORKER
 from engine.fanout.shard_stages import BatchMemory, Cropped, CropStages, NetworkStages, ShardWork
-from engine.fanout.stages import Pipeline, Stage, Ticket
-from engine.fanout.work import ShardResult, WorkerSpec
+from engine.fanout.stages import Stage, Ticket
+from engine.fanout.work import ShardResult
 from engine.loading.persons import CropBatch, FilledBatch
 from schemas.manifests import QuarantineRow, ShardPlan
 from schemas.sample import Sample
@@ -32,11 +32,9 @@ class CropWorker(Worker):
 
     stage_name = "crop"
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        super().__init__(spec)
-        memory = BatchMemory(int(spec.settings["batch_size"]), self.annotator.crop)
-        stages = CropStages(spec, self.annotator.crop, memory).stages()
-        self.pipeline = Pipeline([*stages, Stage("pack", partial(_pack, memory))], spec.hang_s, give_up)
+    def stages(self) -> list[Stage]:
+        memory = BatchMemory(int(self.spec.settings["batch_size"]), self.annotator.crop)
+        return [*CropStages(self.spec, self.annotator.crop, memory).stages(), Stage("pack", partial(_pack, memory))]
 
     def __call__(self, batch: dict[str, np.ndarray]) -> Row:
         shard = ShardPlan.from_bytes(batch["shard"][0])
@@ -50,10 +48,8 @@ class CropWorker(Worker):
 class AnnotateWorker(Worker):
     """A Ray Data callable: a shard's crops in, a ShardResult as JSON in `result` out."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        super().__init__(spec)
-        stages = [Stage("unpack", _unpack), *NetworkStages(spec, self.annotator, self.store).stages()]
-        self.pipeline = Pipeline(stages, spec.hang_s, give_up)
+    def stages(self) -> list[Stage]:
+        return [Stage("unpack", _unpack), *NetworkStages(self.spec, self.annotator, self.store).stages()]
 
     def __call__(self, batch: Row) -> dict[str, list[str]]:
         if batch["result"][0]:
@@ -62,6 +58,8 @@ class AnnotateWorker(Worker):
 
     def _run(self, batch: Row) -> ShardResult:
         shard = ShardPlan.from_bytes(batch["shard"][0])
+        if self.problem:
+            return self.attempted(shard)
         meta = json.loads(batch["meta"][0])
         shape = (int(self.spec.settings["batch_size"]), *self.annotator.crop.hw, 3)
         cropped = _cropped(meta, np.asarray(batch["crops"][0], np.uint8).reshape(-1, *shape))

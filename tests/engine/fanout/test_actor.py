@@ -16,7 +16,7 @@ import pytest
 
 from engine.annotators.base import Annotator, Prediction
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
-from engine.errors import CheckpointMismatch, EngineError
+from engine.errors import EngineError
 from engine.fanout.actor import ShardWorker
 from engine.fanout.plan import plan_annotation
 from engine.fanout.shard_stages import PERSON_ERROR
@@ -209,10 +209,12 @@ def test_a_shard_that_killed_its_workers_is_left_alone(shard_set: str, tmp_path:
     assert result.failure == DIED and "again and again" in result.message
 
 
-def test_another_annotator_than_planned_is_refused(shard_set: str, tmp_path: Path) -> None:
-    other = MeanPoseConfig(crop_hw=(128, 96))
-    with pytest.raises(CheckpointMismatch, match="submit the job again"):
-        ShardWorker(make_job(shard_set, str(tmp_path / "out"), make=lambda: MeanPoseAnnotator(other)).worker)
+@pytest.mark.parametrize("kind", [ShardWorker, CropWorker])
+def test_another_annotator_than_planned_is_refused(shard_set: str, tmp_path: Path, kind: type) -> None:
+    job = make_job(shard_set, str(tmp_path / "out"), make=lambda: MeanPoseAnnotator(MeanPoseConfig(crop_hw=(128, 96))))
+    row = kind(job.worker)({"shard": np.array([job.plan.shards[0].model_dump_json()])})
+    result = json.loads(row["result"][0])
+    assert result["failure"] == FAILED and "could not start: CheckpointMismatch" in result["message"]
 
 
 class _Choosy(MeanPoseAnnotator):

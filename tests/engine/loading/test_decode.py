@@ -3,6 +3,7 @@ import io
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from engine.errors import SampleRejected
@@ -146,3 +147,9 @@ def test_parts_of_real_photographs(real_data, decoder: Decoder):
     boxes = [(int(c[0, 0]), int(c[1, 0]), int(c[0, 1]) + 1, int(c[1, 1]) + 1) for c in corners]
     for whole, (left, top, right, bottom), part in zip(wholes, boxes, decoder.decode_parts(images, boxes), strict=True):
         assert (part.pixels == whole[top:bottom, left:right]).all()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to decode on")
+def test_a_machine_that_cannot_decode_is_not_taken_for_a_bad_photograph(pixels: np.ndarray):
+    with pytest.raises(RuntimeError):
+        Decoder(device="mixed").decode([encode(pixels)])
