@@ -27,6 +27,9 @@ from schemas.manifests import ShardPlan
 _TASK_RETRIES = 1000
 """Of one shard's call, over deaths of its workers for whatever cause. The attempt ledger gives a shard up long before."""
 
+_FULL = 1.0
+"""Of the calls that the workers run at a time, the share in flight from which on the pool grows."""
+
 
 class Terminated(BaseException):
     """The driver was asked to end (SIGTERM). Not an Exception, so that nothing on the way takes it for a failure it can handle."""
@@ -42,6 +45,8 @@ def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> 
         ray.init(logging_level=logging.WARNING)
     context = DataContext.get_current()
     context.enable_progress_bars = False
+    # Ray adds a worker once 1.75 times as many calls are in flight as run at a time; here a call that waits is a shard that another could do
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = _FULL
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
