@@ -27,8 +27,9 @@ from schemas.manifests import ShardPlan
 _TASK_RETRIES = 1000
 """Of one shard's call, over deaths of its workers for whatever cause. The attempt ledger gives a shard up long before."""
 
-_FULL = 1.0
-"""Of the calls that the workers run at a time, the share in flight from which on the pool grows."""
+_BUSY = 0.75
+"""The pool grows, by a third or by one worker, once this share of the calls that its workers take at a time is in flight. Ray's own 1.75
+counts on calls that wait in line at a worker, which here would be shards that another worker could do: the pool would never grow."""
 
 
 class Terminated(BaseException):
@@ -45,8 +46,7 @@ def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> 
         ray.init(logging_level=logging.WARNING)
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    # Ray adds a worker once 1.75 times as many calls are in flight as run at a time; here a call that waits is a shard that another could do
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = _FULL
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = _BUSY
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
