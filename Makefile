@@ -26,11 +26,13 @@ test: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# Training under SIGKILL and on a cluster that shrinks and grows, a pool that grows with its cluster; some twelve minutes, so not part of the tests.
+# Training under SIGKILL and on a cluster that shrinks and grows, a pool that grows with its cluster, annotation that loses a node; some
+# fifteen minutes, so not part of the tests.
 chaos: setup
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.elastic
 	$(BIN)/python -m tests.chaos.pool
+	$(BIN)/python -m tests.chaos.nodes
 
 lint: setup
 	$(BIN)/python -m ruff check .

@@ -53,7 +53,7 @@ from schemas.manifests import ShardPlan
 from schemas.records import sha256_hex
 
 CROP = CropSpec(256, 192)
-COPIES, PER_SHARD, ROUNDS = 150, 64, 3
+PHOTOGRAPHS, PER_SHARD, ROUNDS = 2400, 64, 3
 CORES = 2
 POOL = PoolConfig(min_size=CORES, max_size=CORES, cpus=1.0)
 LONELY = PoolConfig(min_size=1, max_size=1, cpus=1.0)
@@ -67,7 +67,7 @@ def measure() -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="annotate-") as scratch:
         folder = Path(scratch)
-        root, words = photographs(folder, COPIES)
+        root, words = photographs(folder, PHOTOGRAPHS)
         dataset = DatasetConfig(name="coco", root=str(root), split=SPLIT)
         ingest(IngestConfig(dataset=dataset, out=str(folder / "shards"), samples_per_shard=PER_SHARD))
         ingest(IngestConfig(dataset=dataset, out=str(folder / "small"), samples_per_shard=RESNET_PER_SHARD))

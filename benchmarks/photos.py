@@ -20,8 +20,11 @@ COPIES, PERSONS = 16, 2
 SPLIT = "train2017"
 
 
-def photographs(folder: Path, copies: int = COPIES) -> tuple[Path, str]:
-    """A raw dataset in COCO's layout, split `SPLIT`, made in an empty folder; and in words what is in it."""
+def photographs(folder: Path, at_least: int | None = None) -> tuple[Path, str]:
+    """A raw dataset in COCO's layout, split `SPLIT`, made in an empty folder; and in words what is in it.
+
+    at_least: how many photographs; None: COPIES of each.
+    """
     real = Path(os.environ.get("PSEUDOGT_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "coco2017"
     if real.is_dir():
         source, origin = real, "COCO photographs"
@@ -40,7 +43,7 @@ def photographs(folder: Path, copies: int = COPIES) -> tuple[Path, str]:
     root, images, annotations = folder / "coco", [], []
     (root / "annotations").mkdir(parents=True)
     (root / SPLIT).mkdir()
-    for copy in range(copies):
+    for copy in range(COPIES if at_least is None else -(-at_least // len(chosen))):
         for image in chosen:
             name, number = f"{copy:03d}-{image['file_name']}", len(images)
             shutil.copyfile(source / SPLIT / image["file_name"], root / SPLIT / name)

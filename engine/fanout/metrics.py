@@ -7,12 +7,16 @@ from ray.util.metrics import Counter, Gauge
 from engine.fanout.progress import Snapshot
 from engine.fanout.work import ShardResult
 
-_COUNTERS = {
+Metrics = dict[str, tuple[str, tuple[str, ...]]]
+"""Name -> what it is, and its tags besides `release`."""
+
+COUNTERS: Metrics = {
     "pseudogt_annotated": ("persons annotated", ()),
     "pseudogt_quarantined": ("persons quarantined", ("reason",)),
     "pseudogt_shards": ("shards by outcome: committed or failed", ("outcome",)),
 }
-_GAUGES = {
+"""Ray exports a counter with `_total` behind its name."""
+GAUGES: Metrics = {
     "pseudogt_shards_left": ("shards that are still to do", ()),
     "pseudogt_instances_per_second": ("persons a second since the job was submitted", ()),
     "pseudogt_eta_seconds": ("seconds to go at this rate", ()),
@@ -27,7 +31,7 @@ class JobMetrics:
 
     def __init__(self, release: str) -> None:
         tags = {"release": release}
-        kinds = [(Counter, _COUNTERS), (Gauge, _GAUGES)]
+        kinds = [(Counter, COUNTERS), (Gauge, GAUGES)]
         self._metrics = {name: kind(name, text, ("release", *keys)) for kind, group in kinds for name, (text, keys) in group.items()}
         for metric in self._metrics.values():
             metric.set_default_tags(tags)

@@ -30,9 +30,9 @@ _TASK_RETRIES = 1000
 
 _STARTS_FAILED = 10
 """Workers that may fail to start one after the other: a spot machine with a broken GPU must not end the job."""
-_FULL = 0.95
-"""Share of the calls that workers can take from which on more workers are wanted. Ray's own threshold, 1.75, is never reached here, because
-no more shards are given to a worker than it has in hand: what waits at one worker could be done by another."""
+_BUSY = 0.75
+"""The pool grows, by a third or by one worker, once this share of the calls that its workers take at a time is in flight. Ray's own 1.75
+counts on calls that wait in line at a worker, which here would be shards that another worker could do: the pool would never grow."""
 
 
 class Terminated(BaseException):
@@ -50,7 +50,7 @@ def run_shards(pool: PoolConfig, spec: WorkerSpec, pending: list[ShardPlan]) -> 
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_consecutive_actor_init_deaths = _STARTS_FAILED
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = _FULL
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = _BUSY
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import http.client
 import random
+import re
 import socket
 import struct
 import threading
@@ -66,6 +67,8 @@ class Arrival(NamedTuple):
     path: str
     """With its query."""
     fault: str
+    sender: str = ""
+    """The client's AWS_SDK_UA_APP_ID, if it has one."""
 
 
 class FaultyS3(ThreadingHTTPServer):
@@ -102,12 +105,13 @@ class FaultyS3(ThreadingHTTPServer):
         """From now on, every request is reset for so long. Returns at once."""
         self._dark_until = time.monotonic() + seconds
 
-    def admit(self, method: str, path: str) -> str:
-        """Take a request down, and say which fault it meets."""
+    def admit(self, method: str, path: str, agent: str = "") -> str:
+        """Take a request of this user agent down, and say which fault it meets."""
         with self._lock:
             now = time.monotonic()
             fault = "outage" if now < self._dark_until else self.faults.draw(self._rng)
-            self.log.append(Arrival(now, method, path, fault))
+            sender = re.search(r"\bapp/(\S+)", agent)
+            self.log.append(Arrival(now, method, path, fault, sender[1] if sender else ""))
             return fault
 
     def handle_error(self, request, client_address) -> None:
@@ -141,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self._body()
-        fault = self.server.admit(self.command, self.path)
+        fault = self.server.admit(self.command, self.path, self.headers.get("User-Agent", ""))
         if fault == "slow_down":
             return self._refuse(503, "SlowDown", "Please reduce your request rate.")
         if fault == "denied":

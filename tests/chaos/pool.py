@@ -1,6 +1,6 @@
-"""A pool of Ray Data on a cluster that scales: `make chaos`. It starts without a node, and each worker it gains takes a node of its own.
+"""Our pool on a cluster that scales: `make chaos`. It starts without a node, and each worker it gains takes a node of its own.
 
-Laws: nodes go from 0 to at least 2 and back to 0; the pool gains a second worker; every row arrives once.
+Laws: nodes go from 0 to 3 and back to 0; several workers report; every shard is committed, and each person is computed once.
 
 It takes over a minute because Ray Data 2.60 looks at the cluster's nodes every 20 s (`_AutoscalingCoordinatorActor.TICK_INTERVAL_S`): until
 then a pool that began with no node has a budget for one worker, however many nodes have come, and whatever its `initial_size` is.
@@ -11,25 +11,40 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
-from typing import Any
+from pathlib import Path
 
+import numpy as np
 import ray
 
 from cluster.autoscaling import autoscaling_cluster
 from cluster.local import NodeSpec
+from engine.annotators.base import Prediction
+from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
+from engine.fanout.config import PoolConfig
+from engine.fanout.pool import run_shards
+from engine.releases.commit import load_commits
+from engine.storage import Store
+from tests.chaos.annotation.world import write_world
+from tests.engine.fanout.test_actor import make_job
 
-ROWS = 60
+SHARDS = 100
+NODES = 3
 IDLE_S = 8
 
 
-class Slow:
-    """A second a row; says which process it is."""
+class SlowAnnotator(MeanPoseAnnotator):
+    """A second a batch, on any machine."""
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
         time.sleep(1)
-        return batch | {"pid": [os.getpid()] * len(batch["id"])}
+        return super().predict(crops_NHW3)
+
+
+def make_slow() -> SlowAnnotator:
+    return SlowAnnotator(MeanPoseConfig())
 
 
 def count_nodes(counts: list[tuple[float, int]], begin: float) -> None:
@@ -41,39 +56,36 @@ def count_nodes(counts: list[tuple[float, int]], begin: float) -> None:
         time.sleep(0.2)
 
 
-def drive() -> None:
+def drive(folder: Path) -> int:
     """The driver's part, in a process that has the cluster's environment."""
+    job = make_job(write_world(str(folder / "set"), SHARDS, images=1), str(folder / "out"), make=make_slow)
     ray.init(logging_level="ERROR", log_to_driver=False)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    begin, counts, first_seen = time.monotonic(), [], {}
+    begin, counts, first_seen, results = time.monotonic(), [], {}, []
     threading.Thread(target=count_nodes, args=(counts, begin), daemon=True).start()
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=3)
-    rows = ray.data.range(ROWS, override_num_blocks=ROWS).map_batches(Slow, batch_size=1, num_cpus=1, compute=pool)
-    ids = []
-    for row in rows.iter_rows():
-        ids.append(int(row["id"]))
-        first_seen.setdefault(int(row["pid"]), round(time.monotonic() - begin, 1))
+    for result in run_shards(PoolConfig(min_size=1, max_size=NODES), job.worker, list(job.plan.shards)):
+        results.append(result)
+        for worker in result.usage:
+            first_seen.setdefault(worker, round(time.monotonic() - begin, 1))
     finished = time.monotonic()
     while counts[-1][1] and time.monotonic() < finished + 60:
         time.sleep(0.2)
-    good = (
-        counts[0][1] == 0
-        and max(n for _, n in counts) >= 2
-        and counts[-1][1] == 0
-        and len(first_seen) >= 2
-        and sorted(ids) == list(range(ROWS))
-    )
-    found = {"nodes": counts, "workers first seen": sorted(first_seen.values()), "rows": len(ids), "seconds": round(finished - begin)}
-    print(json.dumps(found), flush=True)
+    done = sorted((r.index, r.failure, r.annotated, r.computed) for r in results)
+    once = done == [(i, "", 1, 1) for i in range(SHARDS)] and sorted(load_commits(Store(job.out_url), job.plan)) == list(range(SHARDS))
+    good = counts[0][1] == 0 and max(n for _, n in counts) == NODES and counts[-1][1] == 0 and len(first_seen) >= 2 and once
+    found = {"nodes": counts, "workers first seen": sorted(first_seen.values()), "shards": len(results), "once": once}
+    print(json.dumps(found | {"seconds": round(finished - begin)}), flush=True)
     print(f"pool: {'all laws hold' if good else 'A LAW IS BROKEN'}", flush=True)
-    sys.exit(0 if good else 1)
+    return 0 if good else 1
 
 
 def main() -> int:
     if len(sys.argv) > 1:
-        drive()
-    with autoscaling_cluster(NodeSpec(), max_nodes=3, idle_timeout_s=IDLE_S, env={"PYTHONPATH": os.getcwd()}) as cluster:
-        return os.spawnve(os.P_WAIT, sys.executable, [sys.executable, "-m", "tests.chaos.pool", "drive"], cluster.driver_env)
+        return drive(Path(sys.argv[1]))
+    with (
+        tempfile.TemporaryDirectory(prefix="chaos-") as scratch,
+        autoscaling_cluster(NodeSpec(), max_nodes=NODES, idle_timeout_s=IDLE_S, env={"PYTHONPATH": os.getcwd()}) as cluster,
+    ):
+        return os.spawnve(os.P_WAIT, sys.executable, [sys.executable, "-m", "tests.chaos.pool", scratch], cluster.driver_env)
 
 
 if __name__ == "__main__":

@@ -13,20 +13,14 @@ from typing import Any
 import pytest
 import ray
 
+from engine.fanout.metrics import COUNTERS, GAUGES
+
 REPO = Path(__file__).resolve().parents[2]
 BOARD = json.loads((REPO / "cluster/grafana/annotation.json").read_text())
-OURS = {
-    "pseudogt_annotated_total": {"release"},
-    "pseudogt_quarantined_total": {"release", "reason"},
-    "pseudogt_shards_total": {"release", "outcome"},
-    "pseudogt_shards_left": {"release"},
-    "pseudogt_instances_per_second": {"release", "worker"},
-    "pseudogt_eta_seconds": {"release"},
-    "pseudogt_workers": {"release"},
-    "pseudogt_stage_busy_share": {"release", "worker", "stage"},
-    "pseudogt_queue_occupancy": {"release", "worker", "stage"},
+OURS = {f"{name}_total": {"release", *tags} for name, (_, tags) in COUNTERS.items()} | {
+    name: {"release", *tags} for name, (_, tags) in GAUGES.items()
 }
-"""Metrics by their names in the code, with their tags; Ray exports them with `ray_` in front."""
+"""Metrics, with their tags, by the names under which Ray exports them less the `ray_` in front (test_annotate_on_nodes.py looks)."""
 RAYS = set(
     re.findall(r"ray_\w+", (Path(ray.__file__).parent / "dashboard/modules/metrics/dashboards/default_dashboard_panels.py").read_text())
 )

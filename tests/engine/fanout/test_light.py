@@ -30,7 +30,7 @@ print(json.dumps(sorted(set({HEAVY!r}) & set(sys.modules))))
 """
 
 
-def _commit_all(config: AnnotateConfig) -> None:
+def commit_all(config: AnnotateConfig) -> None:
     """What workers do, in this process."""
     shard_set = open_shard_set(config.shard_set)
     identity, make = resolve_annotator(config.annotator, config.mean_pose, config.device)
@@ -42,7 +42,7 @@ def _commit_all(config: AnnotateConfig) -> None:
 def test_a_finished_job_is_found_finished_without_torch_or_ray(
     config: AnnotateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _commit_all(config)
+    commit_all(config)
     annotate(config)
     assert not ray.is_initialized()
     (tmp_path / "config.yaml").write_text(json.dumps(config.model_dump(mode="json")))

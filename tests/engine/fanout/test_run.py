@@ -149,6 +149,36 @@ def _first_batch(url: str, shard: int) -> CropBatch:
     return next(person_batches(samples, Decoder(), CropSpec(256, 192), 4))
 
 
+class _Slow(MeanPoseAnnotator):
+    """Half a second a batch, until a file is there."""
+
+    enough: Path
+
+    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+        if not self.enough.exists():
+            time.sleep(0.5)
+        return super().predict(crops_NHW3)
+
+
+def test_the_pool_grows_while_shards_wait(tmp_path: Path) -> None:
+    """On a cluster that has room for a second worker."""
+
+    def make() -> _Slow:
+        annotator = _Slow(MeanPoseConfig())
+        annotator.enough = tmp_path / "enough"
+        return annotator
+
+    job = make_job(write_shard_set(str(tmp_path / "set"), make_shards(80, 1)), str(tmp_path / "out"), make=make)
+    workers, done = set(), []
+    for result in run_shards(PoolConfig(min_size=1, max_size=2, cpus=0.5), job.worker, list(job.plan.shards)):
+        workers |= set(result.usage)
+        done.append(result.index)
+        if len(workers) == 2:
+            (tmp_path / "enough").touch()
+    assert len(workers) == 2
+    assert sorted(done) == list(range(80))
+
+
 def test_workers_that_cannot_start_are_one_clear_error(shard_set: str, tmp_path: Path) -> None:
     def make() -> MeanPoseAnnotator:
         return MeanPoseAnnotator(MeanPoseConfig(crop_hw=(128, 96)))
