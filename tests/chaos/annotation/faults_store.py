@@ -206,10 +206,10 @@ def _until_it_is_over(arena: Arena, config: dict[str, Any], title: str, calm: st
     found = arena.check(config)
     said = job.message
     half = [p for p in during["problems"] if "objects/" in p]
-    words = ("No space left", "bytes") if "full" in title else ("Read-only file system",)
+    words = ("disk is full", "bytes needed", "bytes free") if "full" in title else ("read-only",)
     named = job.poll() == 2 and config["out"] in said and all(word in said for word in words)
     same = again.poll() == 0 and found.get("release_digest") == calm and not found["problems"]
-    note = f"exit {job.poll()}; path{' and bytes' if len(words) > 1 else ''} named: {named}; half objects: {len(half)}; left over: "
+    note = f"exit {job.poll()}; path, reason and bytes named: {named}; half objects: {len(half)}; left over: "
     note += f"{len(during['leftovers'])}; afterwards {'the same digest' if same else again.message}; said: {said[:400]}"
     good, seconds = named and not half and same, round(time.monotonic() - start, 1)
     return Row(title, 1, int(good), len(found["lost"]), len(found["duplicated"]), note, seconds)
