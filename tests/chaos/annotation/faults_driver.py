@@ -154,14 +154,14 @@ def _drain(arena: Arena) -> Row:
         submission = arena.submit(config, address=cluster.address)
         assert wait_until(lambda: len(commits(config)) >= 8, 180), submission.output
         drained = drain(cluster.address, node.node_id, notice_s=30)
-        wait_until(lambda: submission.poll() is not None, 30)
+        early = wait_until(lambda: submission.poll() is not None, 30)
         cluster.remove_node(node, allow_graceful=False)
         submission.wait()
     finally:
         cluster.shutdown()
     found = arena.check(config)
     same = drained and submission.poll() == 0 and found.get("release_digest") == calm and not found["problems"]
-    note = "the job ended at the same digest" if same else f"drained {drained}, exit {submission.poll()}: {submission.message}; {found}"
+    note = f"the job ended {'before' if early else 'after'} the node was gone, at the same digest" if same else f"drained {drained}, exit {submission.poll()}: {submission.message}; {found}"
     seconds = round(time.monotonic() - begin, 1)
     return Row("R10 a node drained, then gone", 1, int(same), len(found["lost"]), len(found["duplicated"]), note, seconds)
 
