@@ -61,7 +61,7 @@ def autoscaling_config(worker: NodeSpec, max_nodes: int, idle_timeout_s: float) 
 
 @contextmanager
 def autoscaling_cluster(
-    worker: NodeSpec = NodeSpec(),  # noqa: B008
+    worker: NodeSpec,
     max_nodes: int = 3,
     idle_timeout_s: float = 3,
     env: Mapping[str, str] | None = None,

@@ -19,7 +19,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,15 +146,19 @@ def watch(
         sleep(poll_s)
 
 
-def local_node_ids() -> set[str]:
-    """Ray's ids, in hex, of the nodes whose raylets run on this machine, as their command lines say."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            arguments = path.read_text(errors="replace").split("\0")
-            if Path(arguments[0]).name == "raylet":
-                found |= {a.partition("=")[2] for a in arguments if a.startswith("--node_id=")}
-    return found
+def raylet_node_id(cmdline: Path) -> str | None:
+    """Ray's id, in hex, of the node whose raylet has this command line (a file of /proc); None if it is no raylet's."""
+    try:
+        program, *arguments = cmdline.read_text(errors="replace").split("\0")
+    except OSError:
+        return None
+    ids = [a.partition("=")[2] for a in arguments if a.startswith("--node_id=")]
+    return ids[0] if ids and Path(program).name == "raylet" else None
+
+
+def local_node_ids(proc: Path = Path("/proc")) -> set[str]:
+    """Ray's ids of the nodes whose raylets run on this machine, or in this container."""
+    return {found for path in proc.glob("[0-9]*/cmdline") if (found := raylet_node_id(path))}
 
 
 def drain_node(what: str, seconds: float, node_id: str | None = None, address: str | None = None) -> bool:

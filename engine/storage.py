@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from fsspec.core import split_protocol, url_to_fs
 
 from engine.backends.base import Backend
 from engine.backends.generic import Generic
-from engine.backends.local import LocalDisk
+from engine.backends.local import LOCK, PARTIAL, LocalDisk
 from engine.errors import AlreadyExists, CommitConflict, MissingInput, StorageError
 from engine.retries import Retries
 from schemas.records import sha256_hex
@@ -47,6 +47,15 @@ def relative(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/") or not path:
         raise StorageError(f"key {path!r}: expected a relative path without '..'")
     return path
+
+
+class Stored(NamedTuple):
+    """What a listing says of an object: its key, size, and last change (seconds since 1970, by the store's clock)."""
+
+    key: str
+    size_bytes: int
+    modified: float
+    upload_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,11 +170,28 @@ class Store:
         raise CommitConflict(f"{self._name(key)}: changed by somebody else since it was read; read it again and retry")
 
     def list(self, prefix: str = "") -> list[str]:
-        """Keys below a folder, sorted, relative to the root. On S3 one request for 1000 keys."""
+        """Keys below a folder, sorted, relative to the root, without leftovers of interrupted writes. On S3 one request for 1000 keys."""
+        names = (stored.key for stored in self.scan(prefix))
+        return sorted(key for key in names if not key.rsplit("/", 1)[-1].startswith(PARTIAL) and not key.endswith(LOCK))
+
+    def scan(self, prefix: str = "") -> Iterator[Stored]:
+        """Everything below a folder with its size and age, leftovers of interrupted writes included, in any order."""
+        yield from self._listed(prefix, "scan")
+
+    def uploads(self, prefix: str = "") -> Iterator[Stored]:
+        """Multipart uploads below a folder that were begun and neither finished nor aborted, where the store has and tells of such."""
+        yield from self._listed(prefix, "uploads")
+
+    def abort(self, upload: Stored) -> None:
+        """End an unfinished upload of `uploads`, so that its parts are no longer kept."""
+        with self._errors(upload.key):
+            self._backend[1].abort(self.path(upload.key), upload.upload_id)
+
+    def _listed(self, prefix: str, what: str) -> Iterator[Stored]:
         root = self._backend[2]
         with self._errors(prefix):
-            found = self._backend[1].list(self.path(prefix) if prefix else root)
-        return sorted(path[len(root) :].lstrip("/") for path in found)
+            for found in getattr(self._backend[1], what)(self.path(prefix) if prefix else root):
+                yield Stored(found.path[len(root) :].lstrip("/"), found.size_bytes, found.modified, found.upload_id)
 
     def clear(self, prefix: str) -> None:
         """Remove everything below a folder, what interrupted writes left there included. Nothing to remove is fine."""

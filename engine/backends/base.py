@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, Protocol
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple, Protocol
+
+
+class Listed(NamedTuple):
+    """An object, or an unfinished upload of one, by listing alone. `modified`: seconds since 1970, by the store's clock."""
+
+    path: str
+    size_bytes: int
+    modified: float
+    upload_id: str = ""
 
 
 class Backend(Protocol):
@@ -32,8 +42,16 @@ class Backend(Protocol):
         """Replace an object that holds `expected`; False if it holds something else, or is absent."""
         ...
 
-    def list(self, path: str) -> list[str]:
-        """Paths of all objects below a folder, in any order; none if it is absent."""
+    def scan(self, path: str) -> Iterator[Listed]:
+        """All objects below a folder, what interrupted writes left there included, in any order; none if it is absent."""
+        ...
+
+    def uploads(self, path: str) -> Iterator[Listed]:
+        """Unfinished uploads below a folder, where the store has such a thing and tells; their size is 0."""
+        ...
+
+    def abort(self, path: str, upload_id: str) -> None:
+        """End an unfinished upload, which may be gone already."""
         ...
 
     def delete(self, path: str) -> None:

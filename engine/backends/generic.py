@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from datetime import datetime
 from typing import BinaryIO
 
 import fsspec
+
+from engine.backends.base import Listed
 
 _lock = threading.Lock()
 _CHUNK_BYTES = 16 << 20
@@ -52,9 +56,17 @@ class Generic:
             self.fs.pipe_file(path, data)
             return True
 
-    def list(self, path: str) -> list[str]:
+    def scan(self, path: str) -> Iterator[Listed]:
         self.fs.invalidate_cache()
-        return self.fs.find(path) if self.fs.isdir(path) else []
+        for found, info in (self.fs.find(path, detail=True) if self.fs.isdir(path) else {}).items():
+            when = info.get("LastModified") or info.get("mtime") or info.get("created") or 0.0
+            yield Listed(found, int(info["size"] or 0), when.timestamp() if isinstance(when, datetime) else float(when))
+
+    def uploads(self, path: str) -> Iterator[Listed]:
+        return iter(())
+
+    def abort(self, path: str, upload_id: str) -> None:
+        raise NotImplementedError
 
     def delete(self, path: str) -> None:
         try:

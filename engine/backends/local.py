@@ -6,10 +6,12 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from engine import faults
+from engine.backends.base import Listed
 from engine.disk import disk_errors
 from engine.errors import StorageError
 
@@ -61,10 +63,25 @@ class LocalDisk:
                 raise
             return True
 
-    def list(self, path: str) -> list[str]:
-        """Without leftovers of interrupted writes, which are not objects."""
-        found = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
-        return [file for file in found if not os.path.basename(file).startswith(PARTIAL) and not file.endswith(LOCK)]
+    def scan(self, path: str) -> Iterator[Listed]:
+        try:
+            entries = os.scandir(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self.scan(entry.path)
+                    continue
+                with suppress(FileNotFoundError):
+                    status = entry.stat()
+                    yield Listed(entry.path, status.st_size, status.st_mtime)
+
+    def uploads(self, path: str) -> Iterator[Listed]:
+        return iter(())
+
+    def abort(self, path: str, upload_id: str) -> None:
+        raise NotImplementedError
 
     def delete(self, path: str) -> None:
         with disk_errors(path, 0, _REMEDY):

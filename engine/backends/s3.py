@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar
 
+from engine.backends.base import Listed
 from engine.backends.s3_requests import Refused, Requests
 from engine.errors import StorageError
 from engine.retries import Retries
@@ -104,21 +105,31 @@ class S3:
         except Refused:
             return self._landed(path, token)
 
-    def list(self, path: str) -> list[str]:
+    def scan(self, path: str) -> Iterator[Listed]:
         bucket = self._split(path)[0]
-        return [f"{bucket}/{item['Key']}" for page in self._pages(path, "list_objects_v2") for item in page.get("Contents", [])]
+        for page in self._pages(path, "list_objects_v2"):
+            for item in page.get("Contents", []):
+                yield Listed(f"{bucket}/{item['Key']}", item["Size"], item["LastModified"].timestamp())
+
+    def uploads(self, path: str) -> Iterator[Listed]:
+        bucket = self._split(path)[0]
+        with suppress(Refused):
+            for page in self._pages(path, "list_multipart_uploads", foreseen=_NOT_FOR_US):
+                for upload in page.get("Uploads", []):
+                    yield Listed(f"{bucket}/{upload['Key']}", 0, upload["Initiated"].timestamp(), upload["UploadId"])
+
+    def abort(self, path: str, upload_id: str) -> None:
+        self._abort(path, upload_id)
 
     def delete(self, path: str) -> None:
         self._request(path, "delete_object")
 
     def clear(self, path: str) -> None:
-        keys = [{"Key": self._split(found)[1]} for found in self.list(path)]
+        keys = [{"Key": self._split(found.path)[1]} for found in self.scan(path)]
         for start in range(0, len(keys), 1000):
             self._request(path, "delete_objects", keyless=True, Delete={"Objects": keys[start : start + 1000], "Quiet": True})
-        with suppress(Refused):
-            for page in self._pages(path, "list_multipart_uploads", foreseen=_NOT_FOR_US):
-                for upload in page.get("Uploads", []):
-                    self._abort(f"{self._split(path)[0]}/{upload['Key']}", upload["UploadId"])
+        for upload in self.uploads(path):
+            self._abort(upload.path, upload.upload_id)
 
     def _read(self, path: str, start: int, end: int | None, put: Callable[[int, bytes], Any]) -> dict[str, Any]:
         """`put(offset from start, bytes)` for every part, from several threads; the first part's reply."""

@@ -92,7 +92,7 @@ class Worker:
 
     def result(self, commit: ShardCommit, computed: int = 0, raced: bool = False, others: Usage | None = None) -> ShardResult:
         counts = {"annotated": commit.annotated, "quarantined": commit.quarantined, "computed": computed}
-        return ShardResult(commit.index, raced=raced, usage=(others or {}) | self.usage(), **counts)
+        return ShardResult(commit.index, record=commit.to_bytes().decode(), raced=raced, usage=(others or {}) | self.usage(), **counts)
 
     def usage(self) -> Usage:
         """How busy the stages of this worker were since this was asked last."""

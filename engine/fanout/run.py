@@ -19,7 +19,7 @@ from engine.fanout.config import AnnotateConfig
 from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
 from engine.fanout.progress import Progress
 from engine.fanout.work import ShardResult, WorkerSpec
-from engine.releases.commit import load_commits, make_commit, save_plan
+from engine.releases.commit import Commits, collect_commits, load_commits, make_commit, save_plan
 from engine.releases.publish import draft_release, publish
 from engine.releases.store import object_key, read_head, read_manifest
 from engine.releases.tables import CORRUPT, DIED, FAILED, encode
@@ -27,6 +27,9 @@ from engine.shards.reader import open_shard_set
 from engine.storage import Store, absolute
 from schemas.manifests import AnnotationPlan, QuarantineRow, ReleaseManifest, ShardCommit, ShardPlan
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
+
+_COLLECTED = 1000
+"""Records written once more as one object, so that a job that goes on reads them with one request."""
 
 
 def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
@@ -50,10 +53,10 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
         return head
     save_plan(store, plan)
     commits = load_commits(store, plan)
-    failures = _fan_out(config, plan, make_annotator, pending_shards(plan, commits))
+    failures = _fan_out(config, plan, make_annotator, store, commits)
     if failures and not config.allow_partial:
         raise _failure(failures, plan)
-    commits = load_commits(store, plan)
+    commits = load_commits(store, plan, known=commits)
     for failure in failures:
         if failure.index not in commits:
             commits.add(_set_aside(store, plan, failure).to_bytes())
@@ -115,9 +118,10 @@ def _head(store: Store, name: str) -> ReleaseManifest | None:
 
 
 def _fan_out(
-    config: AnnotateConfig, plan: AnnotationPlan, make_annotator: Callable[[], Annotator], pending: list[ShardPlan]
+    config: AnnotateConfig, plan: AnnotationPlan, make_annotator: Callable[[], Annotator], store: Store, commits: Commits
 ) -> list[ShardResult]:
-    """Annotate the pending shards; the results that are failures."""
+    """Annotate the pending shards and add their records to `commits`; the results that are failures."""
+    pending = pending_shards(plan, commits)
     if not pending:
         return []
     from engine.fanout.metrics import JobMetrics  # Ray is imported where there is work: a finished job ends before it would be
@@ -137,16 +141,23 @@ def _fan_out(
     )
     progress = Progress(len(pending), sum(s.instances for s in pending), already=len(plan.shards) - len(pending))
     metrics = JobMetrics(config.name)
-    failures = []
+    failures, told = [], []
     try:
         for result in run_shards(config.pool, spec, pending):
-            metrics.publish(progress.add(result), result)
             if result.failure:
                 failures.append(result)
+            else:
+                told.append(commits.add(result.record.encode()).index)
+            metrics.publish(progress.add(result), result)
+            if len(told) == _COLLECTED:
+                collect_commits(store, commits, told)
+                told = []
+        if failures:
+            collect_commits(store, commits, told)
     except Terminated:
         print(
-            f"annotate: stopped by SIGTERM with {len(plan.shards) - len(pending) + progress.done - progress.failed} of {len(plan.shards)} "
-            "shards committed; what was in hand is abandoned, nothing is half written; submit the same again to go on",
+            f"annotate: stopped by SIGTERM: {len(commits)} of {len(plan.shards)} shards are committed; what was in hand is abandoned, "
+            "nothing is half written; submit the same again to go on",
             flush=True,
         )
         raise SystemExit(128 + signal.SIGTERM) from None

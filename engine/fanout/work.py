@@ -30,15 +30,17 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What a worker reports of one shard. `failure` is empty, or one of CORRUPT, DIED, FAILED.
+    """What a worker reports of one shard. `failure` is empty, or one of CORRUPT, DIED, FAILED of `engine.releases.tables`.
 
-    computed: persons the annotator saw, 0 where the shard was committed already. usage: worker -> stage -> share of its time that the stage
-    was busy, and fill of the queue before it, both in [0, 1] and since that worker's last report.
+    record: the commit record's bytes, so that the driver need not read it. computed: persons the annotator saw, 0 where the shard was
+    committed already. usage: worker -> stage -> share of its time that the stage was busy, and fill of the queue before it, both in [0, 1]
+    and since that worker's last report.
     """
 
     index: int
     failure: str = ""
     message: str = ""
+    record: str = ""
     annotated: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     computed: int = 0

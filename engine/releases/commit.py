@@ -1,13 +1,14 @@
 """How a shard's rows enter the store: object, then commit record, both create-only, in an order that any crash may cut.
 
-A worker that finds the shard committed agrees with what is there. Records are small and many, so a driver holds them as bytes and
-reads only those that its workers have not told it of.
+A worker that finds the shard committed agrees with what is there. Records are small and many, so a driver holds them as bytes, reads
+only those that its workers have not told it of, and leaves them collected for its successor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from engine import faults
 from engine.errors import CommitConflict, MissingInput, ReleaseError, StorageError
 from engine.releases.figures import count_figures
 from engine.releases.parallel import in_parallel
-from engine.releases.store import commit_key, commits_prefix, first_problem, object_key, plan_key
+from engine.releases.store import READ_THREADS, collected_prefix, commit_key, commits_prefix, first_problem, object_key, plan_key
 from engine.releases.tables import count_reasons
 from engine.storage import Store, join
 from schemas.manifests import AnnotationPlan, QuarantineRow, ShardCommit, ShardPlan
@@ -56,6 +57,10 @@ class Commits(Mapping[int, ShardCommit]):
             )
         self._records[commit.index] = record
         return commit
+
+    def record(self, index: int) -> bytes:
+        """The record's bytes."""
+        return self._records[index]
 
     def keep(self, other: Commits, index: int) -> None:
         """Take over a record that other commits of the same plan hold."""
@@ -133,26 +138,51 @@ def load_commit(store: Store, plan_digest: str, index: int) -> ShardCommit | Non
 
 
 def load_commits(store: Store, plan: AnnotationPlan, known: Commits | None = None) -> Commits:
-    """Every committed shard of a plan: one listing, and a read for each record that is not among the `known`.
+    """Every committed shard of a plan, as one listing of the records says.
 
-    `known`: what this process was told by its own workers; of these only what the store lists is taken. ReleaseError for a record
-    that belongs to another plan or shard, StorageError for one that is none.
+    A record's content comes from the `known`, which this process was told by its own workers, from what `collect_commits` wrote, or else
+    from the record itself: a request each. ReleaseError for one that belongs to another plan or shard, StorageError for one that is none.
     """
     commits = Commits(plan)
-    unread = []
-    for key in store.list(commits_prefix(commits.plan_digest)):
-        index = int(stem) if (stem := key.rpartition("/")[2].removesuffix(".json")).isdecimal() else None
-        if known is not None and index is not None and index in known and key == commit_key(commits.plan_digest, index):
-            commits.keep(known, index)
-        else:
-            unread.append(key)
+    index_of = {commit_key(commits.plan_digest, shard.index): shard.index for shard in plan.shards}
+    listed = store.list(commits_prefix(commits.plan_digest))
+    if stray := next((key for key in listed if key not in index_of), None):
+        raise ReleaseError(f"{join(store.url, stray)}: not of this plan, which has no such shard; was it moved?")
+    told = known if known is not None else Commits(plan)
+    if any(index_of[key] not in told for key in listed):
+        told = _read_collected(store, plan, told)
+    for key in listed:
+        if index_of[key] in told:
+            commits.keep(told, index_of[key])
+    unread = [key for key in listed if index_of[key] not in told]
     threads = 1 if store.protocol == "file" else _RECORD_THREADS
-    for key, record in zip(unread, in_parallel(store.get, unread, threads), strict=True):
+    read = partial(store.get, start=0)  # without a start s3fs asks for the size first, which is another request
+    for key, record in zip(unread, in_parallel(read, unread, threads), strict=True):
         where = join(store.url, key)
-        index = commits.add(record, where).index
-        if key != commit_key(commits.plan_digest, index):
-            raise ReleaseError(f"{where}: the commit of shard {index}: not of this plan; was it moved?")
+        if commits.add(record, where).index != index_of[key]:
+            raise ReleaseError(f"{where}: the commit of another shard: not of this plan; was it moved?")
     return commits
+
+
+def collect_commits(store: Store, commits: Commits, indices: Iterable[int]) -> None:
+    """Write the records of some committed shards once more, as one object, so that a later submission reads them with one request.
+
+    A copy and nothing else: a shard counts as committed by its own record. Nothing is written for no indices.
+    """
+    if data := b"\n".join(commits.record(index) for index in sorted(indices)):
+        store.create_same(f"{collected_prefix(commits.plan_digest)}/{sha256_hex(data)}.jsonl", data)
+
+
+def _read_collected(store: Store, plan: AnnotationPlan, known: Commits) -> Commits:
+    """The known and the collected records of a plan."""
+    told = Commits(plan)
+    for index in known:
+        told.keep(known, index)
+    keys = store.list(collected_prefix(told.plan_digest))
+    for key, data in zip(keys, in_parallel(store.get, keys, READ_THREADS), strict=True):
+        for record in data.splitlines():
+            told.add(record, join(store.url, key))
+    return told
 
 
 def save_plan(store: Store, plan: AnnotationPlan) -> None:

@@ -20,8 +20,10 @@ FIGURES: dict[str, tuple[float, ...]] = {
     "score": tuple(i / 50 for i in range(51)),
     "reprojection_error": tuple(round(0.005 * 2 ** (i / 6), 6) for i in range(55)),
     "visible_fraction": tuple(i / 20 for i in range(21)),
+    "keypoint_similarity": tuple(i / 20 for i in range(21)),
     "latent_norm": tuple(i / 2 for i in range(41)),
     "truncation": tuple(i / 40 for i in range(41)),
+    "flip_disagreement": tuple(i / 100 for i in range(41)),
 }
 """Column -> edges. n edges make n + 1 bins: below the first, from one up to the next, from the last on."""
 

@@ -3,6 +3,7 @@
     objects/<aa>/<sha256>.parquet             pseudo-GT shards, content-addressed
     runs/<plan digest>/plan.json              the work, without URLs
     runs/<plan digest>/shards/000000.json     one ShardCommit a finished shard
+    runs/<plan digest>/collected/...          copies of many of them, a line each, to be read at once
     releases/<name>/v0001/manifest.json       with shards.parquet, quarantine.parquet and README.md
     releases/<name>/HEAD                      the only object that ever changes
 
@@ -45,6 +46,10 @@ def commits_prefix(plan_digest: str) -> str:
 
 def commit_key(plan_digest: str, index: int) -> str:
     return f"{commits_prefix(plan_digest)}/{index:06d}.json"
+
+
+def collected_prefix(plan_digest: str) -> str:
+    return f"runs/{plan_digest}/collected"
 
 
 def version_prefix(name: str, version: int) -> str:

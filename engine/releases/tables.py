@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,8 +27,8 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("instances", pa.int32(), nullable=False),
     ]
 )
-_BATCH = 4096
-"""Shards that are Python objects at a time."""
+_BATCH = 64
+"""Shards that are Python objects at a time: few, because the garbage collector walks through them all again and again."""
 
 
 def encode(table: pa.Table) -> bytes:
@@ -63,19 +64,21 @@ def release_tables(commits: Iterable[ShardCommit]) -> tuple[pa.Table, pa.Table]:
     shards, quarantine = [schema.empty_table()], [QUARANTINE_SCHEMA.empty_table()]
     commits = iter(commits)
     while batch := list(islice(commits, _BATCH)):
-        shards.append(pa.Table.from_pylist([_shard_row(commit) for commit in batch], schema=schema))
-        rows = [{"shard": commit.index, **row.model_dump()} for commit in batch for row in commit.quarantine]
-        quarantine.append(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+        shards.append(pa.Table.from_arrays([_column(batch, field) for field in schema], schema=schema))
+        rows = [(commit.index, row) for commit in batch for row in commit.quarantine]
+        columns = [[index for index, _ in rows], *([getattr(row, name) for _, row in rows] for name in QUARANTINE_SCHEMA.names[1:])]
+        quarantine.append(pa.Table.from_arrays(list(map(pa.array, columns, QUARANTINE_SCHEMA.types)), schema=QUARANTINE_SCHEMA))
     return pa.concat_tables(shards).combine_chunks(), pa.concat_tables(quarantine).combine_chunks()
 
 
 def read_commits(shards: pa.Table, quarantine: pa.Table, plan_digest: str) -> Iterator[ShardCommit]:
     """The commits that `release_tables` was given, field for field. `quarantine` may hold rows of other shards too."""
     figures = [name.removesuffix("_counts") for name in shards.column_names if name.endswith("_counts")]
+    shard_of = quarantine["shard"].to_numpy()
     for start in range(0, len(shards), _BATCH):
         part = shards.slice(start, _BATCH)
         indices = part["index"].to_pylist()
-        low, high = (quarantine["shard"].to_numpy().searchsorted(i, side) for i, side in ((indices[0], "left"), (indices[-1], "right")))
+        low, high = shard_of.searchsorted(indices[0], "left"), shard_of.searchsorted(indices[-1], "right")
         rows_of: dict[int, list[QuarantineRow]] = {}
         for row in quarantine.slice(low, high - low).to_pylist():
             rows_of.setdefault(row.pop("shard"), []).append(QuarantineRow(**row))
@@ -84,13 +87,15 @@ def read_commits(shards: pa.Table, quarantine: pa.Table, plan_digest: str) -> It
             yield ShardCommit(plan_digest=plan_digest, quarantine=tuple(rows_of.get(row["index"], ())), figures=histograms, **row)
 
 
-def _shard_row(commit: ShardCommit) -> dict:
-    names = ("index", "source_sha256", "sha256", "size_bytes", "planned", "annotated")
-    row = {name: getattr(commit, name) for name in names}
-    row |= {"skipped": sorted(commit.skipped.items()), "quarantined": sorted(commit.quarantined.items())}
-    for name, histogram in commit.figures.items():
-        row |= {f"{name}_counts": histogram.counts, f"{name}_sum": histogram.sum}
-    return row
+def _column(commits: Sequence[ShardCommit], field: pa.Field) -> pa.Array:
+    figure, _, part = field.name.rpartition("_")
+    if part == "sum":
+        return pa.array([commit.figures[figure].sum for commit in commits], field.type)
+    if part == "counts":
+        flat = np.array([commit.figures[figure].counts for commit in commits], np.int32).reshape(-1)
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=field.type)
+    values = (getattr(commit, field.name) for commit in commits)
+    return pa.array([sorted(v.items()) if isinstance(v, dict) else v for v in values], field.type)
 
 
 def sum_counts(column: pa.ChunkedArray) -> dict[str, int]:

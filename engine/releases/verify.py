@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from engine.errors import EngineError, ReleaseError
 from engine.releases.figures import total_figures
-from engine.releases.listing import list_stored
 from engine.releases.store import (
     Release,
     commit_key,
@@ -117,13 +116,13 @@ def _per_shard(column: pa.ChunkedArray) -> np.ndarray:
 
 def _listing_problems(release: Release) -> Iterator[str]:
     m, shards = release.manifest, release.shards
-    records = {key for key, _ in list_stored(release.store, commits_prefix(m.plan_digest))}
+    records = {stored.key for stored in release.store.scan(commits_prefix(m.plan_digest))}
     aside = pc.is_in(release.quarantined["reason"], pa.array(SHARD_REASONS))
     without = set(release.quarantined["shard"].filter(aside).to_pylist())
     for index in shards["index"].to_pylist():
         if index not in without and commit_key(m.plan_digest, index) not in records:
             yield f"shard {index}: no commit record: {commit_key(m.plan_digest, index)}"
-    sizes = {key: stored.size_bytes for key, stored in list_stored(release.store, "objects")}
+    sizes = {stored.key: stored.size_bytes for stored in release.store.scan("objects")}
     for index, sha256, size in zip(*(shards[name].to_pylist() for name in ("index", "sha256", "size_bytes")), strict=True):
         if (found := sizes.get(object_key(sha256))) != size:
             has = "no such object" if found is None else f"expected {size} bytes, found {found}"

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 
 from cluster.autoscaling import autoscaling_cluster
+from cluster.local import NodeSpec
 
 ROWS = 60
 IDLE_S = 8
@@ -71,7 +72,7 @@ def drive() -> None:
 def main() -> int:
     if len(sys.argv) > 1:
         drive()
-    with autoscaling_cluster(max_nodes=3, idle_timeout_s=IDLE_S, env={"PYTHONPATH": os.getcwd()}) as cluster:
+    with autoscaling_cluster(NodeSpec(), max_nodes=3, idle_timeout_s=IDLE_S, env={"PYTHONPATH": os.getcwd()}) as cluster:
         return os.spawnve(os.P_WAIT, sys.executable, [sys.executable, "-m", "tests.chaos.pool", "drive"], cluster.driver_env)
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import FAST_DETECTION, NodeSpec, local_cluster
-from cluster.spot_drain import Aws, Gcp, Notice, drain_node, local_node_ids, watch
+from cluster.local import NodeSpec, local_cluster
+from cluster.spot_drain import Aws, Gcp, Notice, drain_node, drain_now, local_node_ids, watch
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -208,10 +208,31 @@ def test_equal_notices_are_one() -> None:
     assert Notice("a", 1.0) == Notice("a", 1.0) and hash(Notice("a", 1.0)) == hash(Notice("a", 1.0))
 
 
-def test_nothing_is_drained_where_no_raylet_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("cluster.spot_drain.local_node_ids", set)
-    assert not drain_node("a notice", 60)
-    assert "--node-id" in capsys.readouterr().out
+def test_a_node_is_known_by_its_raylet(tmp_path: Path) -> None:
+    commands = {
+        "11": ["/venv/ray/core/src/ray/raylet/raylet", "--raylet_socket_name=/x", "--node_id=aa11", "--gcs-address=h:1"],
+        "12": ["python", "agent.py", "--node_id=ff00"],
+        "13": ["/venv/ray/core/src/ray/gcs/gcs_server", "--node-id=aa11"],
+        "self": ["/venv/ray/core/src/ray/raylet/raylet", "--node_id=ee00"],
+        "14": [],
+    }
+    for pid, command in commands.items():
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "cmdline").write_text("\0".join(command))
+    (tmp_path / "15").mkdir()
+    assert local_node_ids(tmp_path) == {"aa11"}
+
+
+def test_a_hook_waits_for_a_drain_that_was_accepted_and_for_no_other() -> None:
+    asked: list[tuple[str, float]] = []
+    for accepted in (True, False):
+        drain_now(0.01, lambda *notice, accepted=accepted: asked.append(notice) or accepted)
+    assert asked == [("the pod is being deleted", 0.01)] * 2
+
+
+def test_a_node_that_ray_does_not_know_is_not_drained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not drain_node("a notice", 60, node_id="00", address="127.0.0.1:1")
+    assert "exit code" in capsys.readouterr().out
 
 
 DRIVER = """
@@ -238,7 +259,7 @@ print(json.dumps([ray.get(holder.node.remote()), *ray.get([where.remote() for _ 
 def test_a_notice_drains_a_node_of_a_real_cluster(metadata: Metadata) -> None:
     """The process as it is started on a machine: after the notice, what runs on the node goes on, and nothing new comes to it."""
     spot, other = NodeSpec(cpus=4, resources={"spot": 1}), NodeSpec(cpus=1)
-    with local_cluster(cpus=0, workers=[spot, other], object_store_mib=150, env=FAST_DETECTION) as cluster:
+    with local_cluster(cpus=0, workers=[spot, other], object_store_mib=150) as cluster:
         drained, kept = (node.node_id for node in cluster.nodes)
         assert {drained, kept, cluster.head.node_id} <= local_node_ids()
         environment = cluster.driver_env | {"PYTHONPATH": str(REPO)}

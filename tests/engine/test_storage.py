@@ -70,6 +70,37 @@ def test_large_objects_are_created_whole_or_not_at_all(store: Store) -> None:
     assert store.get("large") == data
 
 
+def test_files_go_up_and_down(store: Store, tmp_path: Path) -> None:
+    data = os.urandom(100_000)
+    (tmp_path / "up").write_bytes(data)
+    store.create_file("a/key", tmp_path / "up")
+    assert store.get("a/key") == data
+    with open(tmp_path / "down", "w+b") as file:
+        assert store.get_into("a/key", file) == len(data)
+    assert (tmp_path / "down").read_bytes() == data
+    with open(tmp_path / "part", "w+b") as file:
+        assert store.get_into("a/key", file, 70_001) == 70_001
+    assert (tmp_path / "part").read_bytes() == data[:70_001]
+    with pytest.raises(AlreadyExists):
+        store.create_file("a/key", tmp_path / "up")
+    with pytest.raises(MissingInput, match="absent"):
+        store.create_file("b", tmp_path / "absent")
+    with pytest.raises(MissingInput, match="b: no such object"), open(tmp_path / "none", "w+b") as file:
+        store.get_into("b", file)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 4), (2, None), (None, 3), (3, 100), (2, 2), (4, 2), (10, 20), (10, None)])
+def test_ranges_are_those_of_a_slice(store: Store, start: int | None, end: int | None) -> None:
+    store.create("key", b"0123456789")
+    assert store.get("key", start, end) == b"0123456789"[start:end]
+
+
+def test_a_url_with_a_password_is_shown_without() -> None:
+    with pytest.raises(StorageError, match="nosuch://bucket/x") as error:
+        Store("nosuch://user:password@bucket/x").get("key")
+    assert "password" not in str(error.value)
+
+
 def test_swap_moves_from_what_was_read(store: Store) -> None:
     store.swap("HEAD", None, b"v1")
     with pytest.raises(CommitConflict):

@@ -15,7 +15,7 @@ def proxy(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]
     """Without faults until a test sets `proxy.faults`; every request of this process goes through it."""
     with faulty_s3(s3_server, seed=1) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        monkeypatch.setenv("PSEUDOGT_STORE_TIMEOUT_S", "1")
+        monkeypatch.setenv("PSEUDOGT_STORE_TIMEOUT_S", "10")
         monkeypatch.setenv("PSEUDOGT_STORE_DEADLINE_S", "60")
         yield proxy
 

@@ -18,7 +18,7 @@ from engine.errors import AlreadyExists, CommitConflict, EngineError, MissingInp
 from engine.storage import Store, split
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 
-BAD_DAY = Faults(slow_down=0.2, reset=0.05, stall=0.02, lost_reply=0.02, stall_s=1.3)
+BAD_DAY = Faults(slow_down=0.2, reset=0.05, stall=0.02, lost_reply=0.02, stall_s=2.5)
 MULTIPART = 2 * PART_BYTES + 12345
 
 
@@ -43,16 +43,18 @@ def _life(store: Store, number: int) -> None:
     assert store.exists(key) == (number % 3 != 0)
 
 
-def test_on_a_bad_day_everything_happens_once(store: Store, proxy: FaultyS3) -> None:
+def test_on_a_bad_day_everything_happens_once(s3_url: str, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
     """And costs at most half as many requests again as on a good one: 29 faults in 100 take 1 / 0.71 tries."""
+    monkeypatch.setenv("PSEUDOGT_STORE_TIMEOUT_S", "2")
+    store = Store(s3_url)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: _life(store.child("good"), number), range(60)))
+        list(pool.map(lambda number: _life(store.child("good"), number), range(40)))
         good_day = proxy.counts["arrived"]
         proxy.faults = BAD_DAY
         proxy.log.clear()
-        list(pool.map(lambda number: _life(store.child("bad"), number), range(60)))
-        counts = proxy.counts
-    alive = [f"k/{number:04d}" for number in range(60) if number % 3]
+        list(pool.map(lambda number: _life(store.child("bad"), number), range(40)))
+        counts, proxy.faults = proxy.counts, Faults()
+    alive = [f"k/{number:04d}" for number in range(40) if number % 3]
     for day in ("good", "bad"):
         assert store.child(day).list() == alive
         assert [store.child(day).get(key) for key in alive] == [b"second %d" % int(key[2:]) for key in alive]
@@ -163,32 +165,32 @@ def test_swaps_that_lose_replies_count_right(store: Store, proxy: FaultyS3) -> N
     assert proxy.counts["lost_reply"] > 0
 
 
-def test_a_create_that_was_built_upon_is_still_its_writers(store: Store, proxy: FaultyS3) -> None:
-    """The reply to the create is lost, and another writer swaps before the creator comes back."""
+def test_a_create_that_was_built_upon_is_still_its_writers(
+    store: Store, proxy: FaultyS3, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every reply to the creator is lost until another writer, who has a better line, has swapped twice."""
+    store.create("before", b"-")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     other = Store(store.url)
     proxy.faults = Faults(lost_reply=1.0)
     with ThreadPoolExecutor(1) as pool:
-        created = pool.submit(store.create, "HEAD", b"v1")
-        while proxy.counts["lost_reply"] == 0:
-            time.sleep(0.001)
-        proxy.outage(0.3)
-        proxy.faults = Faults()
-        s3_backends["123456789012"]["aws"]  # the outage is the creator's alone: the other goes to the server directly
-        key = _server_side(other, "HEAD")
-        key.value, key.metadata = b"v2", {k: f"{'0' * 32},{v}" if k.endswith("writes") else v for k, v in key.metadata.items()}
+        try:
+            created = pool.submit(store.create, "HEAD", b"v1")
+            while len(proxy.arrivals("PUT", f"/{store.url.removeprefix('s3://')}/HEAD")) < 2:
+                time.sleep(0.001)
+            other.swap("HEAD", b"v1", b"v2")
+            other.swap("HEAD", b"v2", b"v3")
+            assert not created.done()
+        finally:
+            proxy.faults = Faults()
         created.result()
-    assert store.get("HEAD") == b"v2"
+    assert store.get("HEAD") == b"v3"
 
 
-def _server_side(store: Store, key: str):
-    bucket, _, root = store.url.removeprefix("s3://").partition("/")
-    return s3_backends["123456789012"]["aws"].get_object(bucket, f"{root}/{key}")
-
-
-def test_large_objects_go_up_and_down_in_parts(store: Store, proxy: FaultyS3, s3_server: str, tmp_path: Path) -> None:
+def test_large_objects_go_up_and_down_in_parts(store: Store, proxy: FaultyS3, tmp_path: Path) -> None:
     data = os.urandom(MULTIPART)
     (tmp_path / "large").write_bytes(data)
-    proxy.faults = Faults(slow_down=0.2, reset=0.1, lost_reply=0.2)
+    proxy.faults = Faults(slow_down=0.15, reset=0.05, lost_reply=0.1)
     store.create("bytes", data)
     store.create_file("file", tmp_path / "large")
     assert store.get("bytes") == data and store.get("file", 7, MULTIPART - 7) == data[7:-7]
@@ -198,7 +200,6 @@ def test_large_objects_go_up_and_down_in_parts(store: Store, proxy: FaultyS3, s3
     assert (tmp_path / "down").read_bytes() == data
     assert {a.path.partition("?")[2].partition("&")[0] for a in proxy.log if a.method == "PUT"} >= {"partNumber=1", "partNumber=3"}
     assert store.list() == ["bytes", "file"]
-    assert _uploads(s3_server, store) in ([], [f"root/{key}" for key in ("bytes", "file")][:1], ["root/file"])  # see the next test
 
 
 def test_large_objects_are_create_only(store: Store, proxy: FaultyS3, s3_server: str) -> None:
@@ -221,18 +222,21 @@ def test_large_objects_are_create_only(store: Store, proxy: FaultyS3, s3_server:
     assert [arrival.method for arrival in proxy.log] == ["HEAD"]
 
 
-def test_an_upload_that_fails_is_aborted(store: Store, proxy: FaultyS3, s3_server: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(bytes(MULTIPART))
-
-    with pytest.raises(OSError, match="vanished"):
-        store._backend[1]._upload("/".join(store.url.split("/")[2:]) + "/key", MULTIPART, lambda start, end: _vanish(start))
+def test_an_upload_that_fails_is_aborted(store: Store, proxy: FaultyS3, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store goes away in the middle, and comes back just in time for the abort."""
+    monkeypatch.setenv("PSEUDOGT_STORE_DEADLINE_S", "0.5")
+    brief = Store(store.url)
+    with ThreadPoolExecutor(1) as pool:
+        created = pool.submit(brief.create, "key", bytes(MULTIPART))
+        while not any(a.method == "PUT" for a in proxy.log):
+            time.sleep(0.001)
+        proxy.faults = Faults(slow_down=1.0)
+        while not created.done() and not any(a.method == "DELETE" for a in proxy.log):
+            time.sleep(0.001)
+        proxy.faults = Faults()
+        with pytest.raises(StorageError, match="gave up after"):
+            created.result()
     assert not store.exists("key") and _uploads(s3_server, store) == []
-
-
-def _vanish(start: int) -> bytes:
-    if start:
-        raise OSError("vanished")
-    return bytes(PART_BYTES)
 
 
 def _upload_forever(url: str) -> None:
@@ -314,7 +318,8 @@ def test_credentials_are_never_in_a_message(store: Store, proxy: FaultyS3, monke
 def test_a_refusal_is_raised_at_once(store: Store, proxy: FaultyS3) -> None:
     proxy.faults = Faults(denied=1.0)
     for message in _attempts(store.url):
-        assert ("AccessDenied" in message and "check that these credentials may do that" in message) or "403" in message
+        assert "AccessDenied" in message or "403" in message
+        assert "check that these credentials may do that" in message
     assert proxy.counts["arrived"] == proxy.counts["denied"] == 5
 
 
@@ -336,7 +341,7 @@ def test_a_wrong_environment_is_named(store: Store, monkeypatch: pytest.MonkeyPa
 
 def test_tls_where_there_is_none_is_not_waited_for(store: Store, proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint.replace("http:", "https:"))
-    with pytest.raises(StorageError, match="cannot get object: SSLError.*check AWS_ENDPOINT_URL"):
+    with pytest.raises(StorageError, match=r"cannot get object: SSLError.*check AWS_ENDPOINT_URL"):
         Store(store.url).get("key")
 
 
