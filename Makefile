@@ -30,6 +30,7 @@ bench: setup
 chaos: setup
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.elastic
+	$(BIN)/python -m tests.chaos.annotation
 	$(BIN)/python -m tests.chaos.pool
 
 lint: setup

@@ -161,7 +161,9 @@ def _drain(arena: Arena) -> Row:
         cluster.shutdown()
     found = arena.check(config)
     same = drained and submission.poll() == 0 and found.get("release_digest") == calm and not found["problems"]
-    note = f"the job ended {'before' if early else 'after'} the node was gone, at the same digest" if same else f"drained {drained}, exit {submission.poll()}: {submission.message}; {found}"
+    note = f"the job ended {'before' if early else 'after'} the node was gone, at the same digest"
+    if not same:
+        note = f"drained {drained}, exit {submission.poll()}: {submission.message}; {found}"
     seconds = round(time.monotonic() - begin, 1)
     return Row("R10 a node drained, then gone", 1, int(same), len(found["lost"]), len(found["duplicated"]), note, seconds)
 
