@@ -26,12 +26,13 @@ test: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# Training under SIGKILL and on a cluster that shrinks and grows, a pool that grows with its cluster; some twelve minutes, so not part of the tests.
+# Training under SIGKILL and on a cluster that shrinks and grows, a pool that grows with its cluster, some twelve minutes; then annotation under every
+# fault, about an hour. Not part of the tests, which have a small version of most.
 chaos: setup
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.elastic
-	$(BIN)/python -m tests.chaos.annotation
 	$(BIN)/python -m tests.chaos.pool
+	$(BIN)/python -m tests.chaos.annotation
 
 lint: setup
 	$(BIN)/python -m ruff check .

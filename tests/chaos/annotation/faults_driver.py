@@ -6,6 +6,7 @@ import ast
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ IN_FLIGHT = 8
 STOPS_TAKING_S, GONE_S = 1.0, 25.0
 
 
-def r2_driver_killed(arena: Arena) -> list[Row]:
+def r2_driver_killed(arena: Arena) -> Iterator[Row]:
     """SIGKILL to the driver at each named point, then the same job again."""
     if arena.small:
-        return [_crash_chain(arena)]
+        yield _crash_chain(arena)
+        return
     shards = 12
-    world, rows = arena.world(shards, 40), []
+    world = arena.world(shards, 40)
     calm = arena.calm(world)
     for point in ("after_plan", *WORKER_POINTS, *DRIVER_POINTS[1:]):
         begin, recovered, redone, notes, lost, duplicated = time.monotonic(), 0, [], [], 0, 0
@@ -56,8 +58,7 @@ def r2_driver_killed(arena: Arena) -> list[Row]:
                 notes.append(f"seed {seed}: exit {again.poll()}, {again.message}, committed shards done again {sorted(twice)}, {found}")
         note = "; ".join(notes) or f"to the same digest; shards begun and done again: {redone}"
         seconds = round(time.monotonic() - begin, 1)
-        rows.append(Row(f"R2 driver killed {point}", 3, recovered, lost, duplicated, note, seconds, {"redone": redone}))
-    return rows
+        yield Row(f"R2 driver killed {point}", 3, recovered, lost, duplicated, note, seconds, {"redone": redone})
 
 
 def _crash(point: str, shard: int) -> list[dict[str, Any]]:
@@ -87,13 +88,13 @@ def _crash_chain(arena: Arena) -> Row:
     return Row("R2 killed at every point", injected, (survived + worker_deaths) if same else 0, lost, duplicated, note, seconds)
 
 
-def r10_asked_to_go(arena: Arena) -> list[Row]:
+def r10_asked_to_go(arena: Arena) -> Iterator[Row]:
     """SIGTERM to the driver, with a notice after which it is killed; and a node that is drained, and gone at the end of its notice."""
-    rows = [_terminate(arena, f"R10 SIGTERM, {notice_s} s notice", notice_s, []) for notice_s in (30, 120)]
+    for notice_s in (30, 120):
+        yield _terminate(arena, f"R10 SIGTERM, {notice_s} s notice", notice_s, [])
     stuck = [{"point": "before_object", "match": "000005", "action": "hang", "times": 1}]
-    rows.append(_terminate(arena, "R10 SIGTERM, one shard never ends", 30, stuck))
-    rows.append(_drain(arena))
-    return rows
+    yield _terminate(arena, "R10 SIGTERM, one shard never ends", 30, stuck)
+    yield _drain(arena)
 
 
 def _terminate(arena: Arena, title: str, notice_s: float, faults: list[dict[str, Any]]) -> Row:
