@@ -29,6 +29,7 @@ def r1_workers_killed(arena: Arena) -> Iterator[Row]:
     for seed in range(seeds):
         config = arena.config(world, arena.new("killed"))
         submissions, killed, begin = 0, 0, time.monotonic()
+        said: list[str] = []
         while submissions < MOST_SUBMISSIONS:
             submission = arena.submit(config)
             killer = _Killer(arena, config, submission, kills - killed, shards, random.Random(100 * seed + submissions))
@@ -38,10 +39,13 @@ def r1_workers_killed(arena: Arena) -> Iterator[Row]:
             killed += killer.killed
             if code == 0:
                 break
+            said.append(submission.message[:500])
         found = arena.check(config)
         same = code == 0 and found.get("release_digest") == calm and not found["problems"]
-        figures = {"submissions": submissions, "orphans": len(found["orphans"])}
-        note = "the undisturbed release, byte for byte" if same else f"exit code {code}; {submission.message}; {found['problems'][:3]}"
+        figures = {"submissions": submissions, "orphans": len(found["orphans"]), "ended_early": said}
+        note = f"the undisturbed release, byte for byte, after {submissions} submissions{': ' if said else ''}{' '.join(said)}"
+        if not same:
+            note = f"exit code {code}; {submission.message}; {found['problems'][:3]}"
         seconds = round(time.monotonic() - begin, 1)
         lost, duplicated = len(found["lost"]), len(found["duplicated"])
         yield Row(f"R1 workers killed, seed {seed}", killed, killed if same else 0, lost, duplicated, note, seconds, figures)
