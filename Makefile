@@ -26,13 +26,14 @@ test: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# Training under SIGKILL and on a cluster that shrinks and grows, a pool that grows with its cluster, annotation that loses a node; some
-# fifteen minutes, so not part of the tests.
+# Training under SIGKILL and on a cluster that shrinks and grows, a pool that grows with its cluster, annotation that loses a node: some fifteen
+# minutes; then annotation under every fault, about an hour. Not part of the tests, which have a small version of most.
 chaos: setup
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.elastic
 	$(BIN)/python -m tests.chaos.pool
 	$(BIN)/python -m tests.chaos.nodes
+	$(BIN)/python -m tests.chaos.annotation
 
 lint: setup
 	$(BIN)/python -m ruff check .

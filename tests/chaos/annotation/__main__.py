@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tests.chaos.annotation.arena import Arena
@@ -24,7 +24,7 @@ from tests.chaos.annotation.faults_store import r4_bad_store, r8_cut_short, r9_f
 from tests.chaos.annotation.faults_workers import r1_workers_killed, r7_deadly_images
 from tests.chaos.annotation.row import Row
 
-Scenario = Callable[[Arena], list[Row]]
+Scenario = Callable[[Arena], Iterable[Row]]
 SCENARIOS: dict[str, Scenario] = {
     "R1": r1_workers_killed,
     "R2": r2_driver_killed,
@@ -43,13 +43,13 @@ SCENARIOS: dict[str, Scenario] = {
 """R11 and R12 are those of training: tests/chaos/kills.py."""
 
 
-def run_scenario(name: str, arena: Arena) -> list[Row]:
-    """Its rows; one bad row where it broke down."""
+def run_scenario(name: str, arena: Arena) -> Iterator[Row]:
+    """Its rows as they come; a bad one at the end where it broke down."""
     try:
-        return SCENARIOS[name](arena)
+        yield from SCENARIOS[name](arena)
     except Exception as error:
         traceback.print_exc()
-        return [Row(name, 1, 0, note=f"broke down: {type(error).__name__}: {error}"[-1000:])]
+        yield Row(name, 1, 0, note=f"broke down: {type(error).__name__}: {error}"[-1000:])
 
 
 def show(row: Row) -> str:

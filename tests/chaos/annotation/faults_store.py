@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import multiprocessing
 import os
@@ -17,6 +16,7 @@ from typing import Any
 
 import boto3
 
+from engine.releases.fsck import collect_garbage, find_orphans
 from engine.storage import Store
 from schemas.records import sha256_hex
 from tests.chaos.annotation.arena import Arena, commits, kill
@@ -115,8 +115,11 @@ def _killed_writers(arena: Arena, where: str, url: str, kills: int, size: int) -
     whole = f"{len(keys)} objects, all whole"
     if url.startswith("s3://"):
         bucket = url.removeprefix("s3://").partition("/")[0]
-        pending = len(boto3.client("s3").list_multipart_uploads(Bucket=bucket).get("Uploads", []))
-        whole += f"; {pending} uploads in parts begun and never to be seen"
+        pending = [upload["Key"] for upload in boto3.client("s3").list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+        listed = _orphaned(url, "upload")
+        whole += f"; {len(pending)} uploads in parts begun and never to be seen, fsck lists {len(listed)}"
+        if sorted(f"root/{key}" for key in listed) != sorted(pending):
+            problems.append(f"uploads begun: {pending}; fsck lists {listed}")
     note = problems[0] if problems else whole
     seconds = round(time.monotonic() - begin, 1)
     return Row(f"R8 killed while writing, {where}", kills, 0 if problems or not keys else kills, 0, 0, note, seconds)
@@ -144,38 +147,30 @@ def _orphans(arena: Arena) -> Row:
     found = arena.check(config)
     waiting = len({event["detail"] for event in job.fired("after_object-hang")})
     problems = [p for p in found["problems"] if "HEAD" not in p]
-    listed, collected = _fsck(config["out"]), _collect(config["out"], found["orphans"])
+    listed = _orphaned(config["out"], "object")
+    collected = _collects(config["out"], found["orphans"])
     again = arena.run(config)
     after = arena.check(config)
     same = again.poll() == 0 and after.get("release_digest") == calm and not after["problems"]
     exact = len(found["orphans"]) == waiting and not problems
     note = f"{waiting} objects without a record, {len(found['orphans'])} seen; "
-    note += "fsck: not there" if listed is None else f"fsck lists the same: {listed == found['orphans']}"
-    note += "; gc: not there" if collected is None else f"; gc took them and nothing else: {collected}"
+    note += f"fsck lists the same: {listed == found['orphans']}; gc took them and nothing else: {collected}"
     if not same or not exact:
         note += f"; exit {again.poll()}: {again.message}; {problems[:2]} {after['problems'][:2]}"
-    good = exact and same and listed == found["orphans"] and collected is True
+    good = exact and same and collected and listed == found["orphans"]
     seconds = round(time.monotonic() - begin, 1)
     return Row("R8 orphans", waiting, waiting if good else 0, len(after["lost"]), len(after["duplicated"]), note, seconds)
 
 
-def _fsck(url: str) -> list[str] | None:
-    """The engine's own list of orphaned objects; None while it makes none."""
-    try:
-        fsck = importlib.import_module("engine.releases.fsck")
-    except ModuleNotFoundError:
-        return None
-    return [orphan.key for orphan in fsck.find_orphans(Store(url)) if orphan.kind == "object"]
+def _orphaned(url: str, kind: str) -> list[str]:
+    """What the engine itself lists of a kind: 'object', 'upload', ..."""
+    return [orphan.key for orphan in find_orphans(Store(url)) if orphan.kind == kind]
 
 
-def _collect(url: str, orphans: list[str]) -> bool | None:
-    """Whether the engine's garbage collection takes the orphaned objects and nothing else of them; None while there is none."""
-    try:
-        fsck = importlib.import_module("engine.releases.fsck")
-    except ModuleNotFoundError:
-        return None
+def _collects(url: str, orphans: list[str]) -> bool:
+    """Whether the engine's garbage collection takes these objects, and no other one."""
     before = set(Bucket(url).keys("objects/"))
-    fsck.collect_garbage(Store(url), grace_s=0, dry_run=False)
+    collect_garbage(Store(url), grace_s=0, dry_run=False)
     return before - set(Bucket(url).keys("objects/")) == set(orphans)
 
 
@@ -206,10 +201,10 @@ def _until_it_is_over(arena: Arena, config: dict[str, Any], title: str, calm: st
     found = arena.check(config)
     said = job.message
     half = [p for p in during["problems"] if "objects/" in p]
-    words = ("No space left", "bytes") if "full" in title else ("Read-only file system",)
+    words = ("disk is full", "bytes needed", "bytes free") if "full" in title else ("read-only",)
     named = job.poll() == 2 and config["out"] in said and all(word in said for word in words)
     same = again.poll() == 0 and found.get("release_digest") == calm and not found["problems"]
-    note = f"exit {job.poll()}; path{' and bytes' if len(words) > 1 else ''} named: {named}; half objects: {len(half)}; left over: "
+    note = f"exit {job.poll()}; path, reason and bytes named: {named}; half objects: {len(half)}; left over: "
     note += f"{len(during['leftovers'])}; afterwards {'the same digest' if same else again.message}; said: {said[:400]}"
     good, seconds = named and not half and same, round(time.monotonic() - start, 1)
     return Row(title, 1, int(good), len(found["lost"]), len(found["duplicated"]), note, seconds)

@@ -6,6 +6,7 @@ import io
 import random
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -20,14 +21,15 @@ from tests.chaos.annotation.world import image_key
 MOST_SUBMISSIONS = 5
 
 
-def r1_workers_killed(arena: Arena) -> list[Row]:
+def r1_workers_killed(arena: Arena) -> Iterator[Row]:
     """SIGKILL to random workers, at random moments spread over the job; the release must be the undisturbed one, byte for byte."""
     shards, images, kills, seeds = (6, 10, 2, 1) if arena.small else (64, 500, 20, 5)
     world = arena.world(shards, images)
-    calm, rows = arena.calm(world), []
+    calm = arena.calm(world)
     for seed in range(seeds):
         config = arena.config(world, arena.new("killed"))
         submissions, killed, begin = 0, 0, time.monotonic()
+        said: list[str] = []
         while submissions < MOST_SUBMISSIONS:
             submission = arena.submit(config)
             killer = _Killer(arena, config, submission, kills - killed, shards, random.Random(100 * seed + submissions))
@@ -37,14 +39,16 @@ def r1_workers_killed(arena: Arena) -> list[Row]:
             killed += killer.killed
             if code == 0:
                 break
+            said.append(submission.message[:500])
         found = arena.check(config)
         same = code == 0 and found.get("release_digest") == calm and not found["problems"]
-        figures = {"submissions": submissions, "orphans": len(found["orphans"])}
-        note = "the undisturbed release, byte for byte" if same else f"exit code {code}; {submission.message}; {found['problems'][:3]}"
+        figures = {"submissions": submissions, "orphans": len(found["orphans"]), "ended_early": said}
+        note = f"the undisturbed release, byte for byte, after {submissions} submissions{': ' if said else ''}{' '.join(said)}"
+        if not same:
+            note = f"exit code {code}; {submission.message}; {found['problems'][:3]}"
         seconds = round(time.monotonic() - begin, 1)
         lost, duplicated = len(found["lost"]), len(found["duplicated"])
-        rows.append(Row(f"R1 workers killed, seed {seed}", killed, killed if same else 0, lost, duplicated, note, seconds, figures))
-    return rows
+        yield Row(f"R1 workers killed, seed {seed}", killed, killed if same else 0, lost, duplicated, note, seconds, figures)
 
 
 class _Killer(threading.Thread):
