@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.annotators.base import AnnotatorIdentity
-from engine.fanout.plan import describe, is_finished, lineage, pending_shards, plan_annotation
+from engine.fanout.plan import describe, differences, is_finished, lineage, pending_shards, plan_annotation
 from engine.shards.reader import open_shard_set
 from schemas.manifests import AnnotationPlan, ReleaseManifest
 from schemas.records import sha256_hex
@@ -95,3 +95,11 @@ _PLAN = AnnotationPlan.model_validate(
         "shards": [{"index": 0, "url": "x", "sha256": sha256_hex(b"0"), "size_bytes": 1, "samples": 1, "instances": 1}],
     }
 )  # fmt: skip
+
+
+def test_what_differs_from_a_release_of_the_same_name_is_named(shard_set: str) -> None:
+    before, after = _plan(shard_set), _plan(shard_set, replace(ANNOTATOR, digest=sha256_hex(b"w2")), batch_size=5)
+    made_from = lineage(before, open_shard_set(shard_set).manifest, ANNOTATOR)
+    head = ReleaseManifest.model_construct(lineage=made_from, settings=before.settings)
+    assert differences(before, head) == []
+    assert differences(after, head) == ["annotator", "batch_size 5, was 4"]
