@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +49,9 @@ def _finished(arena: Arena, folder: Path, shards: int) -> Row:
     (plan_key,) = (key for key in Bucket(config["out"]).keys("runs/") if key.endswith("plan.json"))
     store = Store(config["out"])
     plan = AnnotationPlan.from_bytes(store.get(plan_key))
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda shard: _commit(store, plan, shard), plan.shards))
+    digest = plan.digest()
+    for shard in plan.shards:
+        _commit(store, digest, shard)
     published = arena.run(config, environment=no_ray)
     assert published.poll() == 0, published.output
     before = _everything(folder)
@@ -99,10 +99,10 @@ def _promise_shards(url: str, shards: int) -> str:
     return url
 
 
-def _commit(store: Store, plan: AnnotationPlan, shard: ShardPlan) -> None:
+def _commit(store: Store, plan_digest: str, shard: ShardPlan) -> None:
     table = make_rows(shard.index, persons=1)
     data = encode(table)
-    commit_shard(store, make_commit(plan.digest(), shard, data, table, ()), data)
+    commit_shard(store, make_commit(plan_digest, shard, data, table, ()), data)
 
 
 def _everything(folder: Path) -> dict[str, tuple[int, int]]:
