@@ -102,8 +102,7 @@ class Worker:
                     return self.failed(shard, DIED, f"{shard.url}: workers died of this shard again and again; look into their logs")
                 try:
                     if attempt.careful:
-                        with _searching:
-                            known = find_killers(self.spec, shard, known)
+                        known = self._searched(shard, known)
                     return self.pipeline.submit(ShardWork(shard, known, **given)).result()
                 finally:
                     with suppress(StorageError):  # what is left of it counts as a death, which one shard can afford
@@ -117,6 +116,13 @@ class Worker:
                 message = "".join(traceback.format_exception(error, limit=-3)).strip()
                 time.sleep(_RETRY_PAUSE_S * 2**number)
         return self.failed(shard, FAILED, f"{shard.url}: failed {self.spec.max_attempts} times; the last one: {message}")
+
+    def _searched(self, shard: ShardPlan, known: tuple[QuarantineRow, ...]) -> tuple[QuarantineRow, ...]:
+        with _searching:
+            found = find_killers(self.spec, shard, known)
+        if len(found) == len(known):
+            self.ledger.found_harmless(shard.index)
+        return found
 
     def failed(self, shard: ShardPlan, failure: str, message: str) -> ShardResult:
         return ShardResult(shard.index, failure, message, usage=self.usage())

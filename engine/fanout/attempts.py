@@ -4,7 +4,8 @@ A record is created before a shard's bytes are touched and deleted after. What i
 belongs to one submission, so submitting again gives every shard its tries back.
 
 A worker has several shards in hand, so a death marks the innocent too. A shard that was in hand at `max_attempts - 1` deaths is
-therefore not given up but looked into (`engine/fanout/isolation.py`): the attempt is a careful one.
+therefore not given up but looked into (`engine/fanout/isolation.py`): the attempt is a careful one. A search that finds nothing is noted,
+so that it is done once; deaths after it are most likely of other causes (spot machines), and a shard can afford many of those.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from engine.errors import AlreadyExists
 from engine.storage import Store
 from schemas.records import canonical_json
 
-CAREFUL_ATTEMPTS = 4
-"""Attempts after the first careful one: deaths that the search did not prevent, so most likely of other causes."""
+CAREFUL_ATTEMPTS = 16
+"""Attempts after the first careful one, in all. Finite, for a shard may kill workers and spare the child that looks into it."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,17 @@ class AttemptLedger:
             key = f"runs/{self.plan_digest}/attempts/{self.submission}/{index:06d}-{number}.json"
             try:
                 self.store.create(key, content)
-                return Attempt(key, careful=number >= first_careful)
             except AlreadyExists:
                 continue
+            return Attempt(key, careful=number >= first_careful and not self.store.exists(self._harmless(index)))
         return None
+
+    def found_harmless(self, index: int) -> None:
+        """A search of the shard for what kills found nothing."""
+        self.store.create_same(self._harmless(index), canonical_json({"shard": index}))
+
+    def _harmless(self, index: int) -> str:
+        return f"runs/{self.plan_digest}/attempts/{self.submission}/{index:06d}-harmless.json"
 
     def end(self, attempt: Attempt) -> None:
         """The worker outlived the attempt."""

@@ -49,11 +49,11 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     print(f"annotate: {describe(plan)}", flush=True)
     store = Store(config.out)
     head = _head(store, config.name)
+    if head is not None and head.plan_digest != plan.digest():
+        print(f"annotate: {config.name} v{head.version:04d} is of another plan: {', '.join(differences(plan, head))}", flush=True)
     if config.dry_run:
         _dry_run(config, plan, make_annotator, pending_shards(plan, load_commits(store, plan)), is_finished(plan, head))
         return None
-    if head is not None and head.plan_digest != plan.digest():
-        print(f"annotate: {config.name} v{head.version:04d} is of another plan: {', '.join(differences(plan, head))}", flush=True)
     if head is not None and is_finished(plan, head):
         print(f"annotate: nothing to do: {config.name} v{head.version:04d} is this plan, finished", flush=True)
         return head

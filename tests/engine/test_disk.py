@@ -24,7 +24,7 @@ from engine.errors import StorageError
 from engine.shards.reader import ShardSet
 from engine.shards.staging import Staging
 from engine.storage import Store
-from schemas.manifests import ShardEntry, ShardSetManifest
+from schemas.manifests import ShardEntry, ShardPlan, ShardSetManifest
 from schemas.records import sha256_hex
 
 disk = Path(sys.argv[1])
@@ -38,9 +38,10 @@ manifest = ShardSetManifest(
     quarantine=(), raw_digest=digest, config_digest=digest, created_at="",
 )
 shards = ShardSet("memory://disk", manifest)
+plan = ShardPlan(index=0, url="memory://disk/big.tar", sha256=entry.sha256, size_bytes=len(big), samples=1, instances=1)
 
 def stage(folder):
-    with Staging(str(folder)).open(shards, entry) as data:
+    with Staging(str(folder)).open(plan) as data:
         return len(data)
 
 def refused(action, pattern):

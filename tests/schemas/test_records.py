@@ -64,6 +64,7 @@ def test_a_commit_that_loses_or_invents_an_instance_is_refused(annotated: int, s
             skipped=skipped,
             quarantined={},
             quarantine=(),
+            figures={},
         )
 
 
