@@ -7,7 +7,7 @@ figures, Parquet, create-only commits, on a local disk. The null network is the 
 
 Exactly-once against plain writes is measured on one worker in this process, where both differ in nothing but how they write: attempts,
 digests, records and syncs to disk on the one side, a Parquet file written to its final name on the other. Its shards hold 256 photographs,
-half of what ingest makes them by default. By the clock, its rounds scatter by more than what is to be measured, so the row of CPU time is there too.
+half of what ingest makes them by default. By the clock, rounds scatter by more than what is to be measured: hence a row of CPU time.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ class Constants:
     """Persons/s and the like; each with where it comes from in docs/SCALING.md."""
 
     network: float = 5000.0
-    crop: float = 900.0
+    crop: float = 780.0
     threads: int = 8
-    driver_ms: float = 5.0
+    driver_ms: float = 4.0
     persons_per_shard: float = 1024.0
     photo_kb: float = 188.0
     persons_per_photo: float = 2.0
