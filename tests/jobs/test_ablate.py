@@ -46,6 +46,7 @@ def _submit(config: Path, out: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_study_is_run_and_found_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, config = tmp_path / "out", _tiny(tmp_path / "tiny.yaml")
     shown = _submit(config, out)

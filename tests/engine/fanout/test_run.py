@@ -121,6 +121,7 @@ class _Poison(MeanPoseAnnotator):
         return super().predict(crops_NHW3)
 
 
+@pytest.mark.slow
 def test_a_person_who_kills_workers_is_quarantined_and_nobody_else(tmp_path: Path) -> None:
     url = write_shard_set(str(tmp_path / "set"), make_shards(3, 2))
     batch = _first_batch(url, shard=1)
@@ -160,6 +161,7 @@ class _Slow(MeanPoseAnnotator):
         return super().predict(crops_NHW3)
 
 
+@pytest.mark.slow
 def test_the_pool_grows_while_shards_wait(tmp_path: Path) -> None:
     """On a cluster that has room for a second worker."""
 

@@ -90,6 +90,7 @@ def test_wrong_inputs_are_told_before_ray_starts(make_config: Make, tmp_path) ->
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing_but_the_time(
     make_config: Make, ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
