@@ -1,6 +1,7 @@
 """The child process that touches a shard to find out what kills it: `python -m engine.fanout.probe FD`, see isolation.py.
 
-An exception is no death: workers isolate those themselves, so the child ends well over them.
+An exception is no death: workers isolate those themselves, so the child ends well over them. What it unpickles is its own parent's word,
+through a pipe that nobody else writes to.
 """
 
 from __future__ import annotations
