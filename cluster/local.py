@@ -219,6 +219,8 @@ _CHATTER = (
     "Runtime env is setting up",
     "INFO worker.py",
     "FutureWarning",
+    "has constructor arguments in the object store",
+    "Progress bars disabled",
     "warnings.warn",
 )
 
