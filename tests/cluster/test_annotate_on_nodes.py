@@ -26,6 +26,8 @@ from tests.chaos.nodes import Watch, named_nodes, watched
 from tests.engine.fanout.conftest import make_config, make_shards, write_shard_set
 from tests.engine.fanout.test_light import commit_all
 
+pytestmark = pytest.mark.slow
+
 REPO = Path(__file__).resolve().parents[2]
 SHARDS, IMAGES, PERSONS = 24, 12, 2
 KILL_AFTER = 4
