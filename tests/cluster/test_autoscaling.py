@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from cluster.autoscaling import autoscaling_cluster
 from cluster.local import NodeSpec
 
@@ -33,6 +35,7 @@ print(json.dumps([counts, len(set(ray.get(refs)))]))
 """
 
 
+@pytest.mark.slow
 def test_nodes_follow_the_work() -> None:
     with autoscaling_cluster(NodeSpec(resources={"cpu_stage": 1}), max_nodes=2, idle_timeout_s=1) as cluster:
         done = subprocess.run([sys.executable, "-c", DRIVER], env=cluster.driver_env, capture_output=True, text=True, timeout=120)

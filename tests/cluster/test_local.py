@@ -62,6 +62,7 @@ class Driver:
         self.process.wait()
 
 
+@pytest.mark.slow
 def test_nodes_are_lost_added_and_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seen: set[int] = set()
     specs = [NodeSpec(env={"WHO": "first"}), NodeSpec(env={"WHO": "second"}, resources={"cpu_stage": 2})]

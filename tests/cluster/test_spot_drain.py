@@ -256,6 +256,7 @@ print(json.dumps([ray.get(holder.node.remote()), *ray.get([where.remote() for _ 
 """
 
 
+@pytest.mark.slow
 def test_a_notice_drains_a_node_of_a_real_cluster(metadata: Metadata) -> None:
     """The process as it is started on a machine: after the notice, what runs on the node goes on, and nothing new comes to it."""
     spot, other = NodeSpec(cpus=4, resources={"spot": 1}), NodeSpec(cpus=1)
