@@ -29,6 +29,7 @@ bench: setup
 # Training under SIGKILL and on a cluster that shrinks and grows, a pool that grows with its cluster, annotation that loses a node: some fifteen
 # minutes; then annotation under every fault, about an hour. Not part of the tests, which have a small version of most.
 chaos: setup
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.elastic
 	$(BIN)/python -m tests.chaos.pool
