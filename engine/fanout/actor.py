@@ -108,7 +108,7 @@ class Worker:
                     with suppress(StorageError):  # what is left of it counts as a death, which one shard can afford
                         self.ledger.end(attempt)
             except ShardCorrupt as error:
-                if number:  # the first time it may have been the way here
+                if number or self.spec.max_attempts == 1:  # the first time it may have been the way here
                     return self.failed(shard, CORRUPT, str(error))
             except EngineError as error:
                 return self.failed(shard, FAILED, f"{type(error).__name__}: {error}")

@@ -47,10 +47,8 @@ def probe(
         samples = read_verified_samples(tar, shard)
     annotator = spec.make_annotator()
     size = int(settings["batch_size"])
-    people, cutter = (
-        find_people(samples, annotator.crop, known),
-        PersonCutter(Decoder(threads=1, max_batch=1, device=settings["decode_device"])),
-    )
+    people = find_people(samples, annotator.crop, known)
+    cutter = PersonCutter(Decoder(threads=1, max_batch=1, device=settings["decode_device"]))
     filling = Filling(people, size, annotator.crop)
     report(step="start")
     for image in sorted(set(people.image_P.tolist())):
