@@ -68,7 +68,7 @@ def persons(root: Path, crop: CropSpec) -> list[Person]:
             row = np.zeros(1, INSTANCE)[0]
             fill_instance(row, instance, (item.width, item.height), crop, "2d")
             name = f"coco/{item.key}/{instance.annotation_id}"
-            found.append(Person(name, item.image_file, tuple(row["box"].tolist()), row["joints_img"].copy(), row["joints_valid"].copy()))
+            found.append(Person(name, item.image.path, tuple(row["box"].tolist()), row["joints_img"].copy(), row["joints_valid"].copy()))
     return found
 
 

@@ -226,7 +226,136 @@ SMPL24 = Skeleton(
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 """Parent of each SMPL24 joint; the root has none (-1)."""
 
-SKELETONS: dict[str, Skeleton] = {s.name: s for s in (POSE2POSE33, POSE2POSE25, H36M17, COCO17, SMPL24)}
+_LSP_LIMBS = ("R_Ankle", "R_Knee", "R_Hip", "L_Hip", "L_Knee", "L_Ankle")
+_LSP_ARMS = ("R_Wrist", "R_Elbow", "R_Shoulder", "L_Shoulder", "L_Elbow", "L_Wrist")
+_NO_PELVIS = (("L_Hip", "R_Hip"), ("L_Shoulder", "R_Shoulder"), ("L_Shoulder", "L_Hip"), ("R_Shoulder", "R_Hip"))
+
+LSP14 = Skeleton("lsp14", (*_LSP_LIMBS, *_LSP_ARMS, "Neck", "Head_top"), _limbs(*_NO_PELVIS, ("Neck", "Head_top")), root=None)
+"""LSP and LSPET, and UP-3D's 2D joints."""
+
+MPII16 = Skeleton(
+    "mpii16",
+    (*_LSP_LIMBS, "Pelvis", "Thorax", "Neck", "Head_top", *_LSP_ARMS),
+    _limbs(
+        ("Pelvis", "L_Hip"),
+        ("Pelvis", "R_Hip"),
+        ("Pelvis", "Thorax"),
+        ("Thorax", "Neck"),
+        ("Neck", "Head_top"),
+        ("Thorax", "L_Shoulder"),
+        ("Thorax", "R_Shoulder"),
+    ),
+)
+"""MPII, by its joint ids; its "upper neck" is Neck."""
+
+CROWDPOSE14 = Skeleton(
+    "crowdpose14",
+    (
+        "L_Shoulder",
+        "R_Shoulder",
+        "L_Elbow",
+        "R_Elbow",
+        "L_Wrist",
+        "R_Wrist",
+        "L_Hip",
+        "R_Hip",
+        "L_Knee",
+        "R_Knee",
+        "L_Ankle",
+        "R_Ankle",
+        "Head_top",
+        "Neck",
+    ),
+    _limbs(*_NO_PELVIS, ("Neck", "Head_top")),
+    root=None,
+)
+
+COCO_WHOLEBODY32 = Skeleton(
+    "coco_wholebody32",
+    (
+        *COCO17.joints,
+        "Pelvis",
+        *(f"{s}_{part}" for s in "LR" for part in _FEET),
+        *(f"{s}_{part}" for s in "LR" for part in _FINGERS),
+    ),
+    COCO17.bones + _FEET_BONES + _HAND_BONES,
+)
+"""COCO-WholeBody as the authors read it: the middle of the hips, feet, and the first joint of four fingers (H4W data/MSCOCO)."""
+
+MI17 = Skeleton(
+    "mi17",
+    (
+        "Head_top",
+        "Neck",
+        "R_Shoulder",
+        "R_Elbow",
+        "R_Wrist",
+        "L_Shoulder",
+        "L_Elbow",
+        "L_Wrist",
+        "R_Hip",
+        "R_Knee",
+        "R_Ankle",
+        "L_Hip",
+        "L_Knee",
+        "L_Ankle",
+        "Pelvis",
+        "Torso",
+        "Head",
+    ),
+    H36M17.bones,
+)
+"""MPI-INF-3DHP's 17 relevant joints, and MuPoTS-3D's."""
+
+MUCO21 = Skeleton(
+    "muco21",
+    (*MI17.joints, "R_Hand", "L_Hand", "R_Toe", "L_Toe"),
+    MI17.bones + tuple((f"{s}_{a}", f"{s}_{b}") for s in "LR" for a, b in (("Wrist", "Hand"), ("Ankle", "Toe"))),
+)
+
+INSTAVARIETY25 = Skeleton(
+    "instavariety25",
+    (
+        "R_Heel",
+        *_LSP_LIMBS[1:5],
+        "L_Heel",
+        *_LSP_ARMS,
+        "Neck",
+        "Head_top",
+        "Nose",
+        "L_Eye",
+        "R_Eye",
+        "L_Ear",
+        "R_Ear",
+        "L_Big_toe",
+        "R_Big_toe",
+        "L_Small_toe",
+        "R_Small_toe",
+        "L_Ankle",
+        "R_Ankle",
+    ),
+    _limbs(*_NO_PELVIS, ("Neck", "Nose"), *_FACE, *_FEET_BONES),
+    root=None,
+)
+"""InstaVariety's 14 joints, whose first and sixth are heels, its 5 of the face and its 6 of the feet."""
+
+SKELETONS: dict[str, Skeleton] = {
+    s.name: s
+    for s in (
+        POSE2POSE33,
+        POSE2POSE25,
+        H36M17,
+        COCO17,
+        COCO_WHOLEBODY32,
+        SMPL24,
+        LSP14,
+        MPII16,
+        CROWDPOSE14,
+        MI17,
+        MUCO21,
+        INSTAVARIETY25,
+    )
+}
 
 
 @cache

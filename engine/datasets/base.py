@@ -1,7 +1,8 @@
-"""What every raw dataset looks like to ingest: items in the order of their keys, and counted reasons for what is left out.
+"""What every raw dataset looks like to ingest: images with persons, counted reasons for what is left out, and what could not be read.
 
-A loader reads annotations only. Whether an image exists and can be decoded is for ingest to find out, so that no loader
-needs its own idea of a broken image. Frames and units are those of schemas/sample.py.
+A loader reads annotations only, as a stream, in whatever order its files have: ingest sorts by key and joins what has one key.
+Whether an image exists and can be decoded is for ingest to find out, so that no loader needs its own idea of a broken image.
+Frames and units are those of schemas/sample.py.
 """
 
 from __future__ import annotations
@@ -9,58 +10,87 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from engine.body.smpl import BodyConfig
 from engine.config import Config
+from engine.datasets.options import Human36mOptions, InstaVarietyOptions, Mpi3dhpOptions, PhotosOptions
 from engine.errors import ConfigError, MissingInput, RawDataError, UnsafeInput
 from schemas.sample import Instance, Supervision
 
 MAX_KEY_LENGTH = 90
 """With its extension a key stays below the 100 bytes of a plain tar header's name."""
 
-
-class Human36mSplit(Config):
-    """Which part of Human3.6M a split is."""
-
-    subjects: tuple[int, ...] = Field(min_length=1, description="subject numbers")
-    every_nth: int = Field(ge=1, description="frames: keep those whose index is a multiple of this")
-    cameras: tuple[int, ...] = Field(min_length=1, description="camera numbers, 1 to 4")
-
-
-class Human36mOptions(Config):
-    """Human3.6M's splits, as the authors sample them, and the body its SMPL fits are for."""
-
-    train: Human36mSplit = Field(Human36mSplit(subjects=(1, 5, 6, 7, 8), every_nth=5, cameras=(1, 2, 3, 4)), description="split 'train'")
-    test: Human36mSplit = Field(Human36mSplit(subjects=(9, 11), every_nth=64, cameras=(4,)), description="split 'test'")
-    excluded: tuple[str, ...] = Field(("s_11_act_02_subact_02_ca_01",), description="folders of images known to be corrupt")
-    body: BodyConfig = Field(BodyConfig(), description="body of the SMPL fits; its rest pelvis carries them to the camera frame")
+DatasetName = Literal[
+    "3dpw",
+    "coco",
+    "crowdpose",
+    "human36m",
+    "instavariety",
+    "lsp",
+    "lspet",
+    "mpi_inf_3dhp",
+    "mpii",
+    "muco",
+    "mupots",
+    "photos",
+    "up3d",
+]
 
 
 class DatasetConfig(Config):
     """One split of one raw dataset on disk."""
 
-    name: Literal["coco", "human36m", "3dpw"] = Field(description="layout of the raw dataset")
+    name: DatasetName = Field(description="the raw dataset; which of its layouts lies in `root` is found out")
     root: str = Field(description="its folder, on a local or mounted file system")
     split: str = Field(description="its split, as the dataset names it: train2017, train, test")
     human36m: Human36mOptions = Field(Human36mOptions(), description="used by human36m alone")
+    mpi_inf_3dhp: Mpi3dhpOptions = Field(Mpi3dhpOptions(), description="used by mpi_inf_3dhp alone")
+    instavariety: InstaVarietyOptions = Field(InstaVarietyOptions(), description="used by instavariety alone")
+    photos: PhotosOptions = Field(PhotosOptions(), description="used by photos alone: your own photographs and videos")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image that is a file."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class ImageSlice:
+    """An image that is `size` bytes of a larger file, such as a tfrecord."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """Frame number `frame` of a video, from 0, in the order of presentation."""
+
+    path: Path
+    frame: int
+
+
+ImageSource = ImageFile | ImageSlice | VideoFrame
 
 
 @dataclass(frozen=True)
 class RawItem:
-    """One image with the persons to be kept."""
+    """One image with persons to be kept. Several items may have one key: they are one image, and agree in all but their persons."""
 
     key: str
     image_path: str
-    """Relative to the dataset's root."""
-    image_file: Path
+    """What the sample says of where its image was: relative to the dataset's root; a frame of a video or record ends in `#<number>`."""
+    image: ImageSource
     width: int | None
-    """Of the image the annotations were made on, pixels; None when the dataset does not say."""
+    """Of the image the annotations were made on, pixels; None when the dataset does not say, or says it wrongly."""
     height: int | None
     instances: tuple[Instance, ...]
 
@@ -73,10 +103,27 @@ class SkippedInstances:
     instances: int = 1
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A part of the raw dataset that cannot be read, such as one of its sequences; the rest goes on. It becomes a quarantine row."""
+
+    key: str
+    """Names the part: a file's path relative to the root, made a key by `safe_key`."""
+    reason: str
+    message: str
+    instances: int = 0
+    """Persons known to be in it."""
+
+
+Found = RawItem | SkippedInstances | Unreadable
+
+
 class RawDataset(ABC):
     """One split of a raw dataset."""
 
     supervision: ClassVar[Supervision]
+    known_errors: ClassVar[Mapping[str, str]] = {}
+    """Errors of the published files that this loader handles: a short name -> what is wrong and what is done about it."""
 
     def __init__(self, config: DatasetConfig) -> None:
         self.name = config.name
@@ -94,10 +141,10 @@ class RawDataset(ABC):
         """Every file items() reads annotations from. MissingInput names one that is absent."""
 
     @abstractmethod
-    def items(self) -> Iterator[RawItem | SkippedInstances]:
-        """Images in ascending order of their keys, and what was skipped in between.
+    def items(self) -> Iterator[Found]:
+        """Every person found, in any order but always the same: kept on an item, skipped, or in a part that is unreadable.
 
-        RawDataError when the annotation contradicts the layout, UnsafeInput when it reaches outside the root.
+        RawDataError when nothing can be read of the only annotation file, UnsafeInput when it reaches outside the root.
         """
 
     def settings(self) -> dict[str, Any]:

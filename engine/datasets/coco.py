@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from engine.datasets.base import RawDataset, RawItem, SkippedInstances, make_instance, read_json, safe_key
+from engine.datasets.base import ImageFile, RawDataset, RawItem, SkippedInstances, make_instance, read_json, safe_key
 from engine.datasets.geometry import degenerate
 from engine.errors import RawDataError
 from schemas.sample import Instance, Supervision
@@ -51,7 +51,7 @@ class Coco(RawDataset):
                     kept.append(person)
             if kept:
                 image_path = f"{self.split}/{image['file_name']}"
-                yield RawItem(key, image_path, self.image_file(image_path), width, height, tuple(kept))
+                yield RawItem(key, image_path, ImageFile(self.image_file(image_path)), width, height, tuple(kept))
 
 
 def _key(image: dict[str, Any]) -> str:

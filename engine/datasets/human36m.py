@@ -18,7 +18,7 @@ import torch
 from engine.body.smpl import Body, load_body
 from engine.datasets.base import (
     DatasetConfig,
-    Human36mSplit,
+    ImageFile,
     RawDataset,
     RawItem,
     SkippedInstances,
@@ -27,6 +27,7 @@ from engine.datasets.base import (
     safe_key,
 )
 from engine.datasets.geometry import carry_to_camera, degenerate, rounded
+from engine.datasets.options import FrameSplit
 from engine.errors import ConfigError, RawDataError
 from schemas.sample import Camera, Instance, SmplParams, Supervision
 from schemas.skeletons import H36M17
@@ -47,7 +48,7 @@ class Human36m(RawDataset):
         splits = {"train": self.options.train, "test": self.options.test}
         if config.split not in splits:
             raise ConfigError(f"dataset human36m: split {config.split!r} is not one of {', '.join(splits)}")
-        self.part: Human36mSplit = splits[config.split]
+        self.part: FrameSplit = splits[config.split]
         self._body: Body | None = None
 
     @property
@@ -97,7 +98,8 @@ class Human36m(RawDataset):
                     kept.append(person)
             if kept:
                 image_path = f"images/{image['file_name']}"
-                yield RawItem(key, image_path, self.image_file(image_path), int(image["width"]), int(image["height"]), tuple(kept))
+                file = ImageFile(self.image_file(image_path))
+                yield RawItem(key, image_path, file, int(image["width"]), int(image["height"]), tuple(kept))
 
     def _unwanted(self, image: dict[str, Any]) -> str | None:
         if image["frame_idx"] % self.part.every_nth or image["cam_idx"] not in self.part.cameras:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from engine.datasets.base import RawDataset, RawItem, SkippedInstances, make_instance
+from engine.datasets.base import ImageFile, RawDataset, RawItem, SkippedInstances, make_instance
 from engine.datasets.geometry import carry_to_camera, degenerate, rounded
 from engine.datasets.pickles import read_pickle
 from engine.errors import MissingInput, RawDataError
@@ -68,7 +68,8 @@ class ThreeDPW(RawDataset):
                 else:
                     kept.append(found)
             if kept:
-                yield RawItem(f"{name}_{frame:05d}", paths[frame], self.image_file(paths[frame]), width, height, tuple(kept))
+                file = ImageFile(self.image_file(paths[frame]))
+                yield RawItem(f"{name}_{frame:05d}", paths[frame], file, width, height, tuple(kept))
 
     def _image_size(self, name: str, paths: list[str]) -> tuple[int, int]:
         """Width and height of a sequence's frames, which the sequence file does not say: from the first image with a header."""

@@ -170,10 +170,10 @@ def _settle(dataset: str, config: IngestConfig, item: RawItem) -> _Settled:
     size: int | None = None
     try:
         try:
-            size = item.image_file.stat().st_size
+            size = item.image.path.stat().st_size
             if size > config.images.max_bytes:
                 raise SampleRejected("image_too_large", f"{size} bytes, at most {config.images.max_bytes} allowed")
-            data = item.image_file.read_bytes()
+            data = item.image.path.read_bytes()
         except OSError as error:
             reason = "image_missing" if isinstance(error, FileNotFoundError) else "image_unreadable"
             raise SampleRejected(reason, error.strerror or str(error)) from None

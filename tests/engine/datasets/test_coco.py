@@ -45,7 +45,7 @@ def test_an_instance_holds_coco_s_numbers(tmp_path: Path) -> None:
     (item,) = _coco(tmp_path, [_annotation(id=908, segmentation=[[1, 2, 3, 4]])])
     assert isinstance(item, RawItem)
     assert (item.key, item.image_path, item.width, item.height) == ("000000000009", "train2017/000000000009.jpg", 64, 80)
-    assert item.image_file == tmp_path / "train2017/000000000009.jpg"
+    assert item.image.path == tmp_path / "train2017/000000000009.jpg"
     (person,) = item.instances
     assert (person.annotation_id, person.bbox_xywh, person.skeleton) == ("908", (5, 6, 40, 50), "coco17")
     assert person.joints_img[COCO17.index("L_Wrist")] == (19.5, 20)

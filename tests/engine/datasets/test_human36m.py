@@ -12,8 +12,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from engine.body.smpl import Body, BodyConfig, load_body
-from engine.datasets.base import DatasetConfig, Human36mOptions, Human36mSplit, RawItem, SkippedInstances
+from engine.datasets.base import DatasetConfig, RawItem, SkippedInstances
 from engine.datasets.human36m import rest_pelvis
+from engine.datasets.options import FrameSplit, Human36mOptions
 from engine.datasets.registry import open_dataset
 from engine.errors import ConfigError, MissingInput, RawDataError
 
@@ -55,7 +56,7 @@ def _write(
 
 
 def _items(root: Path, split: str = "train", **options: Any) -> list[RawItem | SkippedInstances]:
-    part = Human36mSplit(subjects=(1,), every_nth=5, cameras=(1, 2, 3, 4))
+    part = FrameSplit(subjects=(1,), every_nth=5, cameras=(1, 2, 3, 4))
     config = DatasetConfig(name="human36m", root=str(root), split=split, human36m=Human36mOptions(**({"train": part} | options)))
     return list(open_dataset(config).items())
 
@@ -106,7 +107,7 @@ def test_frames_cameras_and_subjects_follow_the_config(tmp_path: Path) -> None:
         "_ca_04_000006",
     ]
     assert [item.reason for item in found if isinstance(item, SkippedInstances)] == ["not_sampled"] * 2
-    part = Human36mSplit(subjects=(1,), every_nth=1, cameras=(4,))
+    part = FrameSplit(subjects=(1,), every_nth=1, cameras=(4,))
     found = _items(tmp_path, train=part, excluded=("s_01_act_02_subact_01_ca_04",))
     assert sorted(item.reason for item in found) == ["excluded"] * 3 + ["not_sampled"] * 3
     with pytest.raises(MissingInput, match=r"subject9_data\.json"):

@@ -1,0 +1,50 @@
+"""Options of single raw datasets. Published subsampling is a default here, so that a config can say otherwise."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from engine.body.smpl import BodyConfig
+from engine.config import Config
+
+
+class FrameSplit(Config):
+    """Which part of a MoCap dataset a split is."""
+
+    subjects: tuple[int, ...] = Field(min_length=1, description="subject numbers")
+    every_nth: int = Field(ge=1, description="frames: keep those whose index is a multiple of this")
+    cameras: tuple[int, ...] = Field(min_length=1, description="camera numbers, as the dataset counts them")
+
+
+class Human36mOptions(Config):
+    """Human3.6M's splits, as the authors sample them, and the body its SMPL fits are for."""
+
+    train: FrameSplit = Field(FrameSplit(subjects=(1, 5, 6, 7, 8), every_nth=5, cameras=(1, 2, 3, 4)), description="split 'train'")
+    test: FrameSplit = Field(FrameSplit(subjects=(9, 11), every_nth=64, cameras=(4,)), description="split 'test'")
+    excluded: tuple[str, ...] = Field(("s_11_act_02_subact_02_ca_01",), description="folders of images known to be corrupt")
+    body: BodyConfig = Field(BodyConfig(), description="body of the SMPL fits; its rest pelvis carries them to the camera frame")
+
+
+class Mpi3dhpOptions(Config):
+    """MPI-INF-3DHP's training split, as the authors sample it; the test split is all valid frames of TS1 to TS6."""
+
+    train: FrameSplit = Field(
+        FrameSplit(subjects=(1, 2, 3, 4, 5, 6, 7, 8), every_nth=3, cameras=(0, 1, 2, 4, 5, 6, 7, 8)),
+        description="split 'train'; cameras 3 and 9 to 13 (knee height and ceiling) are left out as everybody does",
+    )
+    body: BodyConfig = Field(BodyConfig(), description="body of the SMPL fits; its rest pelvis carries them to the camera frame")
+
+
+class InstaVarietyOptions(Config):
+    """InstaVariety's videos."""
+
+    every_nth: int = Field(1, ge=1, description="frames of a track: keep those whose number is a multiple of this")
+
+
+class PhotosOptions(Config):
+    """Your own photographs and videos."""
+
+    boxes: str | None = Field(None, description="file below the root with the persons' boxes, JSON or CSV; null: the detector finds them")
+    detector: str | None = Field(None, description="name of a person detector, where there are no boxes")
+    skeleton: str = Field("coco17", description="skeleton of the keypoints in `boxes`, if it has any")
+    video_stride: int = Field(1, ge=1, description="frames of a video: keep those whose number is a multiple of this")
