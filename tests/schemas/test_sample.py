@@ -58,5 +58,7 @@ def test_joints_of_a_universal_skeleton_survive_the_shard_and_leave_no_trace_whe
 
 
 def test_mi17_is_mpi_infs_order_and_shares_every_joint_with_h36m17() -> None:
-    names = "Head_top Neck R_Shoulder R_Elbow R_Wrist L_Shoulder L_Elbow L_Wrist R_Hip R_Knee R_Ankle L_Hip L_Knee L_Ankle Pelvis Torso Head"
+    names = (
+        "Head_top Neck R_Shoulder R_Elbow R_Wrist L_Shoulder L_Elbow L_Wrist R_Hip R_Knee R_Ankle L_Hip L_Knee L_Ankle Pelvis Torso Head"
+    )
     assert list(MI17.joints) == names.split() and set(MI17.joints) == set(H36M17.joints) and MI17.root == "Pelvis"
