@@ -32,7 +32,7 @@ def test_true_predictions_have_no_error(people, body, decoder):
     assert errors.persons == 8 == found.predictions.num_rows and found.left_out == {}
     assert max(errors.mpjpe_mm, errors.pa_mpjpe_mm, errors.mpvpe_mm, errors.pa_mpvpe_mm) < 0.01
     assert found.predictions.schema == PREDICTIONS_SCHEMA
-    assert sorted(set(found.sequences)) == ["sequence_0", "sequence_1"] and len(found.sequences) == 8
+    assert sorted(set(found.sequences)) == ["sequence_1", "sequence_2"] and len(found.sequences) == 8
 
 
 def test_batch_size_does_not_change_the_errors_and_noise_gives_some(people, body, decoder):

@@ -9,6 +9,7 @@ from engine.body.smpl import BodyConfig, load_body
 from engine.evaluation.meshes import mesh, truth_meshes
 from engine.evaluation.protocol_3dpw import SCORED, score_meshes
 from schemas.skeletons import H36M17
+from tests.engine.evaluation import second
 from tests.engine.evaluation.builders import instance_of, person, posed
 
 
@@ -35,17 +36,23 @@ def test_meshes_moved_by_a_similarity(body, mirrored):
     assert shifted.mpjpe_mm < 0.01 and shifted.mpvpe_mm < 0.01
 
 
-def test_errors_agree_with_the_protocol_written_out(body):
+@pytest.mark.parametrize("shape", [(1, 1, 1), (-1, 1, 1), (1, 1, 0), (0, 1, 0), (0, 0, 0)], ids=lambda shape: str(shape))
+def test_errors_agree_with_the_protocol_written_out(body, shape):
     rng = np.random.default_rng(2)
     pred, true = (np.stack([posed(body, person(rng, k, 0.0)) for k in range(4)]) for _ in range(2))
+    pred = pred * np.float32(shape)
     found = score_meshes(pred, true, body)
     for i in range(4):
         joints = [body.regress(torch.tensor(m[i : i + 1]), "h36m17")[0].double().numpy() * 1000 for m in (pred, true)]
         rooted = [j - j[0] for j in joints]
         kept = [np.delete(j, [0, 7, 9], axis=0) for j in rooted]
-        assert found.column("mpjpe")[i] == pytest.approx(np.linalg.norm(kept[0] - kept[1], axis=1).mean(), abs=1e-3)
+        assert found.column("mpjpe")[i] == pytest.approx(second.mean(second.apart(*kept)), abs=1e-3)
+        assert found.column("pa_mpjpe")[i] == pytest.approx(second.pa(*kept), abs=1e-3)
+        for axis, error in zip("xyz", np.abs(second.aligned(*kept) - kept[1]).mean(axis=0), strict=True):
+            assert found.column(axis)[i] == pytest.approx(error, abs=1e-3)
         meshes = [m[i] * 1000.0 - j[0] for m, j in zip((pred, true), joints, strict=True)]
         assert found.column("mpvpe")[i] == pytest.approx(np.linalg.norm(meshes[0] - meshes[1], axis=1).mean(), abs=1e-3)
+        assert found.column("pa_mpvpe")[i] == pytest.approx(second.pa(*meshes), abs=1e-2)
 
 
 def test_truth_has_the_persons_gender(real_data, tmp_path):

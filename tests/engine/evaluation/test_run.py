@@ -74,6 +74,31 @@ def test_the_table_can_be_read_in_a_log(results, printed):
     assert all(line in " ".join(text.split()) for line in notes(results, results.test_sets[0])) and max(map(len, text.splitlines())) <= 140
 
 
+def test_several_test_sets_each_have_their_protocol(config, tmp_path):
+    body, printed = load_body(BodyConfig()), io.StringIO()
+    sets = [{"url": config.test_sets[0].url, "name": "wild"}]
+    for layout, protocol in (("mupots", "mupots"), ("human36m", "human36m-p2"), ("3dhp", "3dhp")):
+        write_people(f"{tmp_path}/{layout}", body, images=2, layout=layout)
+        sets.append({"url": f"{tmp_path}/{layout}", "protocol": protocol})
+    network = {**config.networks[0].model_dump(), "row": "ours", "trained_on": "synthetic"}
+    given = config.model_dump() | {"out": f"{tmp_path}/out", "test_sets": sets, "networks": [network]}
+    found = evaluate(EvaluateConfig(**given), Console(file=printed))
+    assert [(t.name, t.protocol) for t in found.test_sets] == [("wild", "3dpw")] + [(n, n) for n in ("mupots", "human36m-p2", "3dhp")]
+    assert read_results(f"{tmp_path}/out") == found and len([k for k in found.inputs if k.startswith("test set ")]) == 4
+    wild, mupots, human36m, mi = (t.networks[0].errors for t in found.test_sets)
+    assert wild.mpvpe_mm and not mupots.mpvpe_mm and mupots.pck_percent is not None and mi.pck_percent is not None is human36m.pck_percent
+    assert found.test_sets[0].networks[0].predictions_path == "predictions/wild/f.parquet"
+    for test_set in found.test_sets:
+        assert (test_set.baseline.mean_skeleton is None) == (test_set.protocol == "3dhp") and test_set.baseline.mean_pose.pa_mpjpe_mm > 0
+    text = printed.getvalue()
+    for table in ("Table 2.", "Table 3.", "Table 4.", "Table 5."):
+        assert table in text
+    assert (
+        text.count("against its truth") == 1 and "f on people/test (mupots), by joint" in text and max(map(len, text.splitlines())) <= 140
+    )
+    assert Store(f"{tmp_path}/out").exists("tables/table5.tex")
+
+
 def test_asked_again_nothing_is_computed(config, results):
     before = {key: Store(config.out).get(key) for key in Store(config.out).list()}
     again = io.StringIO()
