@@ -150,31 +150,6 @@ H36M17 = Skeleton(
 EVAL14 = tuple(name for name in H36M17.joints if name not in ("Pelvis", "Torso", "Head"))
 """The 14 joints of H36M17 that the 3DPW protocol scores."""
 
-MI17 = Skeleton(
-    "mi17",
-    (
-        "Head_top",
-        "Neck",
-        "R_Shoulder",
-        "R_Elbow",
-        "R_Wrist",
-        "L_Shoulder",
-        "L_Elbow",
-        "L_Wrist",
-        "R_Hip",
-        "R_Knee",
-        "R_Ankle",
-        "L_Hip",
-        "L_Knee",
-        "L_Ankle",
-        "Pelvis",
-        "Torso",
-        "Head",
-    ),
-    H36M17.bones,
-)
-"""The 17 joints of MPI-INF-3DHP's test set and of MuPoTS-3D, in their order; the first 14 are those their PCK counts."""
-
 COCO17 = Skeleton(
     "coco17",
     (

@@ -29,6 +29,8 @@ class Grid:
     left: int = 1
     sources: Sequence[str] = ()
     """A name for each block, for a column `source` of the CSV; none: no such column."""
+    caption: str = ""
+    """LaTeX's caption, which LaTeX numbers itself; empty: the title."""
 
     def terminal(self) -> Table:
         """For a terminal or a log."""
@@ -55,7 +57,13 @@ class Grid:
         rows = [[_line(row) for row in block] for block in self.blocks if block]
         body = "\n\\midrule\n".join("\n".join(block) for block in rows)
         shape = "l" * self.left + "r" * (len(self.columns) - self.left)
-        head = [r"\begin{table}", r"\centering", rf"\caption{{{escaped(self.title)}}}", rf"\begin{{tabular}}{{{shape}}}", r"\toprule"]
+        head = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(self.caption or self.title)}}}",
+            rf"\begin{{tabular}}{{{shape}}}",
+            r"\toprule",
+        ]
         return "\n".join([*head, _line(self.columns), r"\midrule", body, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 

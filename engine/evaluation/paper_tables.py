@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 TableNumber = Literal[2, 3, 4, 5, "A"]
+TRAINING_SETS = "Training sets of g"
+"""A head of labels."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ _SETS_OF_METRO = "H36M+UP3D+MuCo+3DPW+MPII+[COCO]"
 TABLE_2 = PaperTable(
     2,
     "Pose2Pose trained with different 3D pseudo-GTs of COCO (mm)",
-    ("Training sets of g",),
+    (TRAINING_SETS,),
     (_pa(2), Column("MuPoTS PA-MPJPE", "mupots", "pa_mpjpe_mm", 2)),
     (
         ((f"{_ITW}_{{SMPLify}}",), (64.76, 87.42)),
@@ -66,7 +68,7 @@ TABLE_2 = PaperTable(
 TABLE_3 = PaperTable(
     3,
     "Estimation networks g trained with different 3D pseudo-GTs of ITW datasets, on 3DPW (mm)",
-    ("Estimation network g", "Training sets of g"),
+    ("Estimation network g", TRAINING_SETS),
     (_pa(1), *(Column(axis, "3dpw", f"{axis}_mm", 1) for axis in "xyz")),
     (
         (("SPIN", f"{_SETS_OF_SPIN}_{{SMPLify}}"), (59.6, 21.6, 24.2, 40.8)),

@@ -75,8 +75,12 @@ class EvaluateConfig(Config):
     """What to evaluate, on what, and where the results go."""
 
     out: str = Field(description="URL of the folder for results.json, predictions/, tables/ and worst/")
-    networks: tuple[NamedNetwork, ...] = Field(description="networks to evaluate")
-    test_sets: tuple[NamedTestSet, ...] = Field(min_length=1, description="test sets, each with its protocol")
+    networks: tuple[NamedNetwork, ...] = Field(
+        description="networks to evaluate, each {name, checkpoint, row, trained_on}; the last two label its rows in the paper's tables"
+    )
+    test_sets: tuple[NamedTestSet, ...] = Field(
+        min_length=1, description="test sets, each {url, protocol, name}; protocols: 3dpw, mupots, human36m-p2, 3dhp"
+    )
     mean_pose_from: tuple[str, ...] = Field((), description="URLs of training shard sets whose mean is the baseline; empty: no baseline")
     mean_pose_persons: int = Field(20_000, ge=1, description="at most about this many training persons are averaged")
     release: ReleaseTruth | None = Field(None, description="a release to compare with its truth; null: none")

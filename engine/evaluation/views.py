@@ -15,7 +15,7 @@ from rich.console import Console
 
 from engine.evaluation.grid import Grid
 from engine.evaluation.mi17 import GROUPS
-from engine.evaluation.paper_tables import PAPER_TABLES, Column, PaperTable, TableNumber
+from engine.evaluation.paper_tables import PAPER_TABLES, TRAINING_SETS, Column, PaperTable, TableNumber
 from engine.evaluation.protocols import PROTOCOLS
 from engine.evaluation.results import Errors, JointErrors, NetworkResult, ProtocolResult, Results
 from engine.evaluation.tables import MEASURES, figure
@@ -51,14 +51,15 @@ def paper_grid(table: PaperTable, results: Results, rows: Mapping[str, OurRow]) 
     for network in results.test_sets[0].networks:
         values = [_value(column, results, network.name) for column in table.columns]
         row = rows.get(network.name, OurRow(network.name))
-        labels = (row.label, row.trained_on, *[""] * len(table.heads))[: len(table.heads)]
+        labels = (row.label, *(row.trained_on if head == TRAINING_SETS else "" for head in table.heads[1:]))
         if any(value is not None for value in values):
             ours.append((*labels, *(_printed(v, c) for v, c in zip(values, table.columns, strict=True))))
     if not ours:
         return None
     theirs = [(*labels, *(_printed(v, c) for v, c in zip(values, table.columns, strict=True))) for labels, values in table.rows]
     columns = (*table.heads, *(column.title for column in table.columns))
-    return Grid(f"Table {table.number}. {table.caption}", columns, (theirs, ours), len(table.heads), ("paper", "this evaluation"))
+    sources = ("paper", "this evaluation")
+    return Grid(f"Table {table.number}. {table.caption}", columns, (theirs, ours), len(table.heads), sources, table.caption)
 
 
 def paper_note(table: PaperTable, results: Results) -> str:

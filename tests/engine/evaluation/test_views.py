@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from engine.evaluation.paper_tables import TABLE_2, TABLE_3, TABLE_5
+from engine.evaluation.paper_tables import TABLE_2, TABLE_3, TABLE_5, TABLE_A
 from engine.evaluation.protocols import PROTOCOLS
 from engine.evaluation.results import Errors, JointErrors, NetworkResult, ProtocolResult, Results
 from engine.evaluation.views import OurRow, breakdown, joint_grids, paper_grid, paper_note, show_views
@@ -43,6 +43,7 @@ def test_our_rows_stand_below_the_papers_and_take_each_column_from_its_protocol(
     assert half.blocks[1] == [("f", "60.50", "-"), ("g", "50.25", "-")]
     with_sets = paper_grid(TABLE_3, results("3dpw"), {"f": OurRow("f", "H36M+[COCO]")})
     assert with_sets.blocks[1][0] == ("f", "H36M+[COCO]", "60.5", "15.1", "20.2", "30.2") and with_sets.blocks[1][1][1] == ""
+    assert paper_grid(TABLE_A, results("3dpw"), {"f": OurRow("f", "H36M+[COCO]")}).blocks[1][0] == ("f", "", "", "60.50")
     matched = paper_grid(TABLE_5, results("mupots"), {})
     assert matched.blocks[1][0] == ("f", "60.5", "61.5")
 
