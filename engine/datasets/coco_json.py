@@ -51,6 +51,8 @@ class CocoLayout:
     image: Callable[[dict[str, Any]], ImageRecord]
     """Of an entry of `images`; an entry it cannot read is no image."""
     box: Callable[[dict[str, Any], Joints], Sequence[float]] = lambda annotation, _: annotation["bbox"]
+    unlabelled: Callable[[dict[str, Any]], bool] = lambda annotation: annotation.get("num_keypoints") == 0
+    """Whether an annotation says that it has no keypoints, whatever their labels say."""
 
 
 def read_persons(dataset: RawDataset, path: Path, layout: CocoLayout) -> Iterator[RawItem | SkippedInstances]:
@@ -103,7 +105,7 @@ def _person(annotation: dict[str, Any], image: ImageRecord, layout: CocoLayout) 
     if annotation.get("iscrowd"):
         return SkippedInstances("crowd")
     joints = layout.joints(annotation)
-    if not any(joints.valid) or annotation.get("num_keypoints") == 0:
+    if layout.unlabelled(annotation) or not any(joints.valid):
         return SkippedInstances("no_keypoints")
     x, y, w, h = layout.box(annotation, joints)
     if not isfinite(x + y + w + h) or not isinstance(annotation["id"], int | str):

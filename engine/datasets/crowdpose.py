@@ -29,7 +29,8 @@ class CrowdPose(RawDataset):
     supervision: ClassVar[Supervision] = "itw2d"
     known_errors: ClassVar[Mapping[str, str]] = {
         "swapped_size": "width and height are exchanged in some published files; the size in the image's own header decides, and where "
-        "the two agree in neither order, or there is no image, none is told"
+        "the two agree in neither order, or there is no image, none is told",
+        "uncounted_joints": "num_keypoints leaves out head and neck, so only the joints' own labels say whether there are any",
     }
 
     def annotation_files(self) -> list[Path]:
@@ -48,7 +49,8 @@ class CrowdPose(RawDataset):
             image_path = f"{folder}{entry['file_name']}"
             return ImageRecord(image_path, *_true_size(self.image_file(image_path), image_size(entry)))
 
-        yield from read_persons(self, path, CocoLayout(CROWDPOSE14, keypoint_joints(order, count), image))
+        layout = CocoLayout(CROWDPOSE14, keypoint_joints(order, count), image, unlabelled=lambda annotation: False)
+        yield from read_persons(self, path, layout)
 
 
 def _true_size(file: Path, told: tuple[int | None, int | None]) -> tuple[int | None, int | None]:

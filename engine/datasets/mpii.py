@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -93,6 +94,8 @@ class Mpii(RawDataset):
         joints = _from_zero(person.joints)
         if not any(joints.valid):
             return SkippedInstances("no_keypoints")
+        if not all(isfinite(x) and isfinite(y) for x, y in joints.places):
+            return SkippedInstances("invalid_annotation")
         box = tight_box(*joints)
         if box[2] == 0 or box[3] == 0:
             return SkippedInstances("degenerate_box")
