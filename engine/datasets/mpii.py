@@ -143,7 +143,7 @@ def _list_persons(path: Path) -> Iterator[ListedPerson]:
     for entry in array_items(path, None):
         try:
             name = entry["image"]
-            if not isinstance(name, str):
+            if not isinstance(name, str) or not name:
                 raise TypeError(f"expected the name of an image, found {name!r}")
             joints = _list_joints(entry["joints"], entry["joints_vis"]) if "joints" in entry else SkippedInstances("no_keypoints")
             yield ListedPerson(name, seen[name], joints)

@@ -44,14 +44,20 @@ def release_persons(path: Path, split: str) -> Iterator[ListedPerson | Unreadabl
     for i, image in enumerate(images):
         if in_train[i] != IMG_TRAIN[split]:
             continue
-        try:
-            name, persons = str(image["image"]["name"]), cells(image.get("annorect", np.empty(0)))
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            message = f"{path}: image {i + 1} of annolist has no name or an odd one: {error!r}"
-            yield Unreadable(f"annolist_{i + 1}", "annotation_unreadable", message)
+        persons = cells(image.get("annorect", np.empty(0))) if isinstance(image, dict) else []
+        name = _name(image)
+        if name is None:
+            message = f"{path}: expected image.name in image {i + 1} of annolist, found none"
+            yield Unreadable(f"annolist_{i + 1}", "annotation_unreadable", message, len(persons))
             continue
         for n, person in enumerate(persons):
             yield ListedPerson(name, n, _joints(person))
+
+
+def _name(image: Any) -> str | None:
+    named = image.get("image") if isinstance(image, dict) else None
+    name = named.get("name") if isinstance(named, dict) else None
+    return name if isinstance(name, str) and name else None
 
 
 def _joints(person: Any) -> Joints | SkippedInstances:

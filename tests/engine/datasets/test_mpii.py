@@ -97,6 +97,7 @@ def _person(**fields: Any) -> dict[str, Any]:
         {"joints": [], "joints_vis": []},
         _person(image=7),
         _person(image=None),
+        _person(image=""),
         _person(joints=[[1.0, 2.0]] * 15),
         _person(joints=[[1.0]] * 16),
         _person(joints=[[1.0, 2.0, 3.0]] * 16),

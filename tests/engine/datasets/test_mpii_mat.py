@@ -112,10 +112,13 @@ def test_an_image_without_persons_says_nothing(tmp_path: Path) -> None:
 
 def test_an_image_without_a_name_is_unreadable_and_the_others_are_not(tmp_path: Path) -> None:
     rect = struct_array([{"annopoints": {"point": struct_array(_points())}}])
-    images = [{"image": EMPTY, "annorect": rect}, {"image": {"name": "015601864.jpg"}, "annorect": rect}]
-    write_mat(tmp_path / MAT, {"RELEASE": {"annolist": struct_array(images), "img_train": np.ones((1, 2))}})
-    unreadable, item = _items(tmp_path)
-    assert isinstance(unreadable, Unreadable) and (unreadable.key, unreadable.reason) == ("annolist_1", "annotation_unreadable")
+    names = [EMPTY, {"name": EMPTY}, {"name": ""}, {"name": "015601864.jpg"}]
+    images = [{"image": name, "annorect": rect} for name in names]
+    write_mat(tmp_path / MAT, {"RELEASE": {"annolist": struct_array(images), "img_train": np.ones((1, 4))}})
+    *unreadable, item = _items(tmp_path)
+    assert [(u.key, u.reason, u.instances) for u in unreadable if isinstance(u, Unreadable)] == [
+        (f"annolist_{i}", "annotation_unreadable", 1) for i in (1, 2, 3)
+    ]
     assert isinstance(item, RawItem)
 
 
