@@ -17,7 +17,7 @@ import numpy as np
 
 MM = 1e-3
 MIN_PERSONS = 8
-"""Fewer persons than this do not make a camera wrong."""
+"""Fewer persons than this neither make a camera wrong nor settle how a file is to be read."""
 BOX_MARGIN = 1.25
 """A person is inside a box of this many times its sides: boxes are tight, and joints are not where the skin is."""
 Convention = Literal["R x + t", "R (x - t)"]
@@ -72,16 +72,18 @@ def settle(cameras: Mapping[Key, FixedCamera], seen: Mapping[Key, Seen]) -> tupl
         "R x + t": dict(cameras),
         "R (x - t)": {key: replace(camera, t=-camera.R @ camera.t) for key, camera in cameras.items()},
     }
-    judged = [key for key in cameras if key in seen and len(seen[key].bbox_N4) >= MIN_PERSONS]
-    share = {name: {key: share_seen(read[key], seen[key]) for key in judged} for name, read in readings.items()}
+    persons = {key: len(seen[key].bbox_N4) for key in cameras if key in seen and len(seen[key].bbox_N4)}
+    if sum(persons.values()) < MIN_PERSONS:
+        return "R x + t", readings["R x + t"], {}
+    share = {name: {key: share_seen(read[key], seen[key]) for key in persons} for name, read in readings.items()}
     agree = {name: sum(value >= 0.5 for value in shares.values()) for name, shares in share.items()}
     chosen: Convention = "R (x - t)" if agree["R (x - t)"] > agree["R x + t"] else "R x + t"
     wrong = {
-        key: f"expected its {len(seen[key].bbox_N4)} persons in front of it and in their boxes, found "
+        key: f"expected its {count} persons in front of it and in their boxes, found "
         + " and ".join(f"{share[name][key]:.0%} under {name}" for name in readings)
         + "; R, t (mm), the focal length or the principal point is wrong"
-        for key in judged
-        if share[chosen][key] < 0.5
+        for key, count in persons.items()
+        if share[chosen][key] < 0.5 and count >= MIN_PERSONS
     }
     return chosen, readings[chosen], wrong
 

@@ -34,7 +34,7 @@ class Human36m(RawDataset):
     known_errors: ClassVar[Mapping[str, str]] = {
         "S11 Directions 2, camera 1": "the video is corrupt; its folder s_11_act_02_subact_02_ca_01 is in options.excluded",
         "S9 drift": "the joints of S9 have drifted off the image in parts of Greeting, SittingDown 1 and Waiting 1; evaluations keep them",
-        "R (x - t)": "camera files of an older converter give the camera's place as t; the reading that puts persons in their boxes is taken",
+        "R (x - t)": "camera an older converter's files give the camera's place as t; taken is the reading that puts persons in boxes",
     }
 
     def __init__(self, config: DatasetConfig) -> None:

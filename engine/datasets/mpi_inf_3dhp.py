@@ -1,8 +1,8 @@
 """MPI-INF-3DHP: studio MoCap without markers, eight subjects, fourteen cameras; a test set partly out of doors.
 
 Split 'train' comes in two layouts, and the one that lies in the root is read: the authors' JSON files (`MPI-INF-3DHP_1k.json` and others,
-`images_1k/`; joints and fits in the world) or the download itself (`S<n>/Seq<m>/annot.mat`, see mpi_inf_3dhp_raw.py). Split 'test' is the
-download's `TS<n>/annot_data.mat` (see mpi_inf_3dhp_test.py).
+`images_1k/`; joints and fits in the world) or the download itself (`S<n>/Seq<m>/annot.mat`, mpi_inf_3dhp_raw.py). Split 'test' is the
+download's `TS<n>/annot_data.mat` (mpi_inf_3dhp_testset.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.body.smpl import Body, load_body
-from engine.datasets import mpi_inf_3dhp_raw, mpi_inf_3dhp_test
+from engine.datasets import mpi_inf_3dhp_raw, mpi_inf_3dhp_testset
 from engine.datasets.base import DatasetConfig, Found, RawDataset, Unreadable
 from engine.datasets.fixed_cameras import Key
 from engine.datasets.mocap_json import Files, Layout, read_part
@@ -79,7 +79,7 @@ class Mpi3dhp(RawDataset):
 
     def annotation_files(self) -> list[Path]:
         if self.layout == "test":
-            return [folder / mpi_inf_3dhp_test.ANNOTATION for folder in self._test_folders()]
+            return [folder / mpi_inf_3dhp_testset.ANNOTATION for folder in self._test_folders()]
         if self.layout == "json":
             files = self._json_files()
             return [file for file in (files.data, files.cameras, files.joints, files.fits) if file]
@@ -99,8 +99,8 @@ class Mpi3dhp(RawDataset):
                 yield from self._part(read.items, folder / "annot.mat", only=len(self._sequences()) == 1)
         else:
             for folder in self._test_folders():
-                read_test = mpi_inf_3dhp_test.TestSequence(self.root, folder)
-                yield from self._part(read_test.items, folder / mpi_inf_3dhp_test.ANNOTATION, only=len(self.options.test) == 1)
+                read_test = mpi_inf_3dhp_testset.Sequence(self.root, folder)
+                yield from self._part(read_test.items, folder / mpi_inf_3dhp_testset.ANNOTATION, only=len(self.options.test) == 1)
 
     def _part(self, items: Callable[[], Iterator[Found]], path: Path, only: bool) -> Iterator[Found]:
         """The items of a sequence file; one that is damaged among others costs itself."""
@@ -128,7 +128,7 @@ class Mpi3dhp(RawDataset):
 
     def _test_folders(self) -> list[Path]:
         top = (_TEST_FOLDER,) if (self.root / _TEST_FOLDER).is_dir() else ()
-        return [self.require(*top, f"TS{number}", mpi_inf_3dhp_test.ANNOTATION).parent for number in sorted(self.options.test)]
+        return [self.require(*top, f"TS{number}", mpi_inf_3dhp_testset.ANNOTATION).parent for number in sorted(self.options.test)]
 
 
 def _name(file_name: str, identity: int, camera: Key, instant: Key) -> tuple[str, str]:

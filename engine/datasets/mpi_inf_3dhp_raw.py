@@ -2,7 +2,7 @@
 
 `annot2` and `annot3` are cells, one a camera, of N x 56 and N x 84 numbers: 28 joints of every frame, pixels and camera millimetres.
 Row i is frame i of `imageSequence/video_<camera>.avi`. Whoever unpacked the videos named frames in their own way; the ways in use are
-`FRAMES`. Numbers start at 0 where there is a file number 0, else at 1.
+`FRAMES`. Numbers start at 0 where there is a file number 0, else at 1. Boxes are those of the joints inside the image, 1.2 times as large.
 
 Legend: N frames, J joints.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.datasets.base import Found, ImageFile, ImageSource, RawItem, SkippedInstances, Unreadable, VideoFrame, make_instance
 from engine.datasets.calibration import CalibratedCamera, read_calibration
-from engine.datasets.geometry import degenerate, joints_box, rounded
+from engine.datasets.geometry import degenerate, rounded, tight_box
 from engine.datasets.matlab import cells, read_mat
 from engine.datasets.options import FrameSplit
 from engine.datasets.plausible import DISAGREEMENT, disagreement_px, wrong_size
@@ -117,7 +117,9 @@ class Sequence:
         off_px = disagreement_px(view.camera.to_image(cam_NJ3[judged]), image_NJ2[judged])
         wrong = wrong_size(cam_NJ3[judged])
         if off_px > DISAGREEMENT * max(view.width, view.height):
-            wrong = f"expected annot3 to project onto annot2, found a median distance of {off_px:.0f} px; is it another sequence's calibration?"
+            wrong = (
+                f"expected annot3 to project onto annot2, found a median distance of {off_px:.0f} px; is it another sequence's calibration?"
+            )
         if wrong:
             yield self._unreadable(number, "calibration_wrong", f"{self.folder}: camera {number}: {wrong}", len(image_NJ2))
             return
@@ -126,9 +128,14 @@ class Sequence:
         for frame, finite in zip(wanted.tolist(), finite_N.tolist(), strict=True):
             image_path, image = source(frame)
             key = f"{self.name}_video_{number}_F{frame:06d}"
-            bbox = joints_box(image_NJ2[frame], view.width, view.height) if finite else None
-            if not finite or bbox is None or degenerate(bbox, view.width, view.height):
-                yield SkippedInstances("invalid_annotation" if not finite else "outside_image" if bbox is None else "degenerate_box")
+            inside_J = ((image_NJ2[frame] >= 0) & (image_NJ2[frame] < (view.width, view.height))).all(1)
+            front = bool((cam_NJ3[frame, :, 2] > 0).all())
+            if not finite or not front or not inside_J.any():
+                yield SkippedInstances("invalid_annotation" if not finite else "outside_image" if front else "behind_camera")
+                continue
+            bbox = tight_box(image_NJ2[frame].tolist(), inside_J.tolist())
+            if degenerate(bbox, view.width, view.height):
+                yield SkippedInstances("degenerate_box")
                 continue
             person = make_instance(
                 annotation_id=key, bbox_xywh=bbox, skeleton=MI17.name, joints_img=rounded(image_NJ2[frame]),

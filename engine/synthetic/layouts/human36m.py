@@ -22,7 +22,7 @@ def write(
     """
     records: dict[int, dict[str, Any]] = {}
     truth = []
-    for number, shot in enumerate(shots):
+    for shot in shots:
         person = shot.persons[0]
         folder = f"s_{subject:02d}_act_02_subact_01_ca_{shot.view + 1:02d}"
         image = {"file_name": f"{folder}/{folder}_{shot.instant * step + 1:06d}.jpg", "cam_idx": shot.view + 1}
