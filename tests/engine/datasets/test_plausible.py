@@ -29,8 +29,8 @@ def test_nobody_has_no_size() -> None:
 
 def test_a_joint_that_is_not_in_front_is_infinitely_far_off() -> None:
     published = np.zeros((1, 5, 2))
-    assert disagreement_px(published + (3, 4), published) == 5
-    projected = published + (3, 4)
+    assert disagreement_px(np.full((1, 5, 2), (3.0, 4.0)), published) == 5
+    projected = np.full((1, 5, 2), (3.0, 4.0))
     projected[0, :2] = np.nan
     assert disagreement_px(projected, published) == 5
     projected[0, 2] = np.nan
