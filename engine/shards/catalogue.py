@@ -88,15 +88,19 @@ class Catalogue:
         self._flush()
         self._database.execute("CREATE INDEX by_key ON persons (key, image_path)")
 
+    def images(self) -> int:
+        """How many there are."""
+        return self._database.execute("SELECT COUNT(*) FROM (SELECT DISTINCT key, image_path FROM persons)").fetchone()[0]
+
     def pictures(self) -> Iterator[Picture]:
         """Every image with its persons, in the order of keys; persons in the order they were added. To be called once.
 
         Where several images have one key, all but the first by image_path get the key `<key>-<digest of image_path>`. A person who
-        contradicts the image's first one in where the image is or what size it has, or whose annotation id is there already, is quarantined.
+        contradicts the image's first one in where the image is or what size it has, or whose annotation id is taken, is quarantined.
         """
         rows = self._database.execute(f"SELECT {_ROW} FROM persons ORDER BY key, image_path, rowid")
         before = ""
-        for (key, image_path), persons in groupby(rows, key=itemgetter(0, 1)):
+        for (key, _), persons in groupby(rows, key=itemgetter(0, 1)):
             joined = self._joined(key, persons)
             if key == before:
                 joined = self._renamed(joined)
@@ -159,7 +163,7 @@ def open_catalogue(dataset: str, root: Path, folder: str | None) -> Iterator[Cat
                 yield Catalogue(database, dataset, root)
             finally:
                 database.close()
-    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+    except sqlite3.Error as error:
         raise StorageError(f"{where}: the catalogue of the annotations cannot be kept: {error}; {remedy}") from None
 
 

@@ -8,7 +8,6 @@ came. The manifest is written last: without it there is no shard set, and submit
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,6 @@ from engine.shards.picture import digest
 from engine.shards.progress import Progress, Reading, Say
 from engine.shards.reader import MANIFEST, open_shard_set
 from engine.shards.shard_job import ShardJob, ShardRecord, finished, make_shard
-from engine.shards.sources import Reader
 from engine.storage import Store, absolute, join
 from schemas.manifests import QuarantineRow, ShardSetManifest
 from schemas.records import canonical_json, sha256_hex
@@ -53,8 +51,8 @@ class IngestConfig(Config):
     workers: int | None = Field(
         None,
         ge=0,
-        description="shards made at a time, by Ray tasks; null: as many as the cluster has CPUs for; 0: one by one in this process, without "
-        "Ray. Changes no byte of the result",
+        description="shards made at a time, by Ray tasks; null: as many as the cluster has CPUs for; 0: one by one in this process, "
+        "without Ray. Changes no byte of the result",
     )
     worker_cpus: float = Field(
         1.0, gt=0, description="CPUs that a task takes; less than 1 where images come slowly, as from a network file system"
@@ -66,7 +64,7 @@ class IngestConfig(Config):
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """A dataset's split, its identity, and where it goes."""
 
     config: IngestConfig
@@ -87,10 +85,10 @@ def ingest(config: IngestConfig, say: Say = lambda line: None) -> ShardSetManife
     ConfigError / MissingInput / RawDataError / UnsafeInput name what is wrong with the raw dataset; CommitConflict if `out` holds a shard
     set of another config or of other annotations; RawDataError if no sample survives; EngineError if workers die again and again.
     """
-    work = _open(config, say)
+    work = open_work(config, say)
     if work.store.exists(MANIFEST):
         return _existing(work)
-    with _filled(work, say) as catalogue:
+    with filled(work, say) as catalogue:
         found = _make_all(work, catalogue, say)
         manifest = _manifest(work, catalogue, found)
     faults.hit("before_shard_manifest")
@@ -101,62 +99,21 @@ def ingest(config: IngestConfig, say: Say = lambda line: None) -> ShardSetManife
     return manifest
 
 
-@dataclass
-class IngestCount:
-    """What an ingest would do, as far as it is known without reading an image."""
-
-    dataset: str
-    split: str
-    persons: int = 0
-    """Found in the annotations; of them `skipped`, `quarantined` and `on_missing` are not kept, nor those on images that are broken."""
-    images: int = 0
-    shards: int = 0
-    done: int = 0
-    """Shards that an earlier run has made."""
-    image_bytes: int = 0
-    missing: int = 0
-    """Images that are not there, and the persons on them."""
-    on_missing: int = 0
-    skipped: Counter[str] | None = None
-    quarantined: Counter[str] | None = None
-    finished: bool = False
-    """Whether the shard set is there."""
-
-
-def count(config: IngestConfig, say: Say = lambda line: None) -> IngestCount:
-    """What `ingest` would do. Reads all annotations and looks for every image; writes nothing to `out`."""
-    work = _open(config, say)
-    total = IngestCount(work.dataset.name, work.dataset.split, finished=work.store.exists(MANIFEST))
-    done = finished(work.store, work.records)
-    with _filled(work, say) as catalogue, Reader(str(work.dataset.root), config.images) as reader:
-        for number, pictures in enumerate(chunks(catalogue.pictures(), config.samples_per_shard)):
-            total.shards += 1
-            total.images += len(pictures)
-            total.done += number in done and done[number].pictures_sha256 == digest(pictures)
-            for picture in pictures:
-                size = reader.size(picture.source)
-                total.image_bytes += (size or 0) if picture.source.kind != "frame" else 0
-                if size is None:
-                    total.missing += 1
-                    total.on_missing += len(picture.persons)
-        total.persons, total.skipped, total.quarantined = catalogue.found, catalogue.skipped, _by_reason(catalogue.quarantine)
-    return total
-
-
-def _open(config: IngestConfig, say: Say) -> _Work:
-    """The config with absolute paths: a worker has a working directory of its own."""
-    dataset = open_dataset(config.dataset.model_copy(update={"root": os.path.abspath(config.dataset.root.removeprefix("file://"))}))
+def open_work(config: IngestConfig, say: Say) -> Work:
+    """The work of a config, its annotation files digested. Paths become absolute: a worker has a working directory of its own."""
+    root = absolute(config.dataset.root.removeprefix("file://"))
+    dataset = open_dataset(config.dataset.model_copy(update={"root": root}))
     config = config.model_copy(update={"out": absolute(config.out)})
     files = dataset.annotation_files()
     say(f"ingest: {dataset.name}/{dataset.split}: {len(files)} annotation files, {sum(map(_size, files)) / 1e9:.2f} GB")
     with ThreadPoolExecutor(_HASHED_TOGETHER) as pool:
         digests = list(pool.map(_file_sha256, files))
     annotations = {str(path.relative_to(dataset.root)): sha256 for path, sha256 in zip(files, digests, strict=True)}
-    return _Work(config, dataset, annotations, _config_digest(config, dataset, annotations), Store(config.out))
+    return Work(config, dataset, annotations, _config_digest(config, dataset, annotations), Store(config.out))
 
 
 @contextmanager
-def _filled(work: _Work, say: Say) -> Iterator[Catalogue]:
+def filled(work: Work, say: Say) -> Iterator[Catalogue]:
     """The catalogue of all that the annotations hold."""
     with open_catalogue(work.dataset.name, work.dataset.root, work.config.staging) as catalogue:
         reading = Reading(say)
@@ -167,7 +124,7 @@ def _filled(work: _Work, say: Say) -> Iterator[Catalogue]:
         yield catalogue
 
 
-def _make_all(work: _Work, catalogue: Catalogue, say: Say) -> list[ShardRecord]:
+def _make_all(work: Work, catalogue: Catalogue, say: Say) -> list[ShardRecord]:
     """The record of every shard, in order: made now, or by an earlier run."""
     config, done = work.config, finished(work.store, work.records)
     images = catalogue.images()
@@ -189,7 +146,7 @@ def _make_all(work: _Work, catalogue: Catalogue, say: Say) -> list[ShardRecord]:
     return [records[number] for number in sorted(records)]
 
 
-def _made(jobs: Iterator[ShardJob], work: _Work, images: int) -> Iterator[tuple[int, ShardRecord]]:
+def _made(jobs: Iterator[ShardJob], work: Work, images: int) -> Iterator[tuple[int, ShardRecord]]:
     config = work.config
     if config.workers == 0 or images <= config.samples_per_shard or work.store.protocol == "memory":
         yield from ((job.number, make_shard(job)) for job in jobs)
@@ -199,7 +156,7 @@ def _made(jobs: Iterator[ShardJob], work: _Work, images: int) -> Iterator[tuple[
     yield from make_shards(jobs, config.workers, config.worker_cpus)
 
 
-def _manifest(work: _Work, catalogue: Catalogue, records: list[ShardRecord]) -> ShardSetManifest:
+def _manifest(work: Work, catalogue: Catalogue, records: list[ShardRecord]) -> ShardSetManifest:
     dataset, skipped = work.dataset, Counter(catalogue.skipped)
     quarantine = list(catalogue.quarantine)
     for record in records:
@@ -209,7 +166,7 @@ def _manifest(work: _Work, catalogue: Catalogue, records: list[ShardRecord]) -> 
     if not entries:
         raise RawDataError(
             f"{dataset.name}/{dataset.split} in {dataset.root}: not one of {catalogue.found} persons can be kept; "
-            f"skipped {dict(skipped)}, quarantined {dict(_by_reason(quarantine))}"
+            f"skipped {dict(skipped)}, quarantined {dict(by_reason(quarantine))}"
         )
     return ShardSetManifest(
         dataset=dataset.name,
@@ -220,7 +177,7 @@ def _manifest(work: _Work, catalogue: Catalogue, records: list[ShardRecord]) -> 
         instances=sum(entry.instances for entry in entries),
         found_instances=catalogue.found,
         skipped=dict(skipped),
-        quarantined=dict(_by_reason(quarantine)),
+        quarantined=dict(by_reason(quarantine)),
         quarantine=tuple(quarantine),
         raw_digest=sha256_hex(canonical_json({"annotations": work.annotations, "images": [r.images_sha256 for r in records]})),
         config_digest=work.config_digest,
@@ -228,7 +185,8 @@ def _manifest(work: _Work, catalogue: Catalogue, records: list[ShardRecord]) -> 
     )
 
 
-def _by_reason(rows: list[QuarantineRow]) -> Counter[str]:
+def by_reason(rows: list[QuarantineRow]) -> Counter[str]:
+    """Persons of these rows."""
     quarantined: Counter[str] = Counter()
     for row in rows:
         quarantined[row.reason] += row.instances
@@ -250,7 +208,7 @@ def _config_digest(config: IngestConfig, dataset: RawDataset, annotations: dict[
     return sha256_hex(canonical_json(settings))
 
 
-def _existing(work: _Work) -> ShardSetManifest:
+def _existing(work: Work) -> ShardSetManifest:
     url = work.config.out
     manifest = open_shard_set(url).manifest
     if manifest.config_digest != work.config_digest:

@@ -214,8 +214,8 @@ def _require_same(store: Store, path: str, job: ShardJob, made: _Made) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != made.writer.sha256:
         raise CommitConflict(
-            f"{store.url}/{path}: holds other bytes (sha256 {found}) than this run made ({made.writer.sha256}): an image was changed since; "
-            f"{_ANOTHER_OUT}"
+            f"{store.url}/{path}: holds other bytes (sha256 {found}) than this run made ({made.writer.sha256}): an image was changed "
+            f"since; {_ANOTHER_OUT}"
         )
 
 

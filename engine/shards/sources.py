@@ -101,7 +101,9 @@ class Reader:
                 self._video = Video(name)
                 width, height = self._video.coded_wh
                 if width * height > self._config.max_pixels:
-                    raise SampleRejected("image_too_large", f"a video of {width}x{height} pixels, at most {self._config.max_pixels} allowed")
+                    raise SampleRejected(
+                        "image_too_large", f"a video of {width}x{height} pixels, at most {self._config.max_pixels} allowed"
+                    )
             except SampleRejected as rejected:
                 self._video_problem = rejected
             self._video_name = name

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import ray
 
@@ -36,8 +37,9 @@ def make_shards(jobs: Iterable[ShardJob], workers: int | None, cpus: float) -> I
         while running:
             yield _first(running)
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
+        with suppress(ray.exceptions.RayError):
+            for reference in running:
+                ray.cancel(reference, force=True)
         if ours:
             ray.shutdown()
 
@@ -59,6 +61,6 @@ def _first(running: dict[ray.ObjectRef, int]) -> tuple[int, ShardRecord]:
         raise EngineError(f"shard {number} cannot be made: {type(error.cause).__name__}: {error.cause}") from error
     except ray.exceptions.RayError as error:
         raise EngineError(
-            f"shard {number} cannot be made: {_RETRIES + 1} processes died with it in hand ({type(error).__name__}). Memory may have run out, "
-            "or an image or video kills its reader; what is written stays, submit the job again to go on"
+            f"shard {number} cannot be made: {_RETRIES + 1} processes died with it in hand ({type(error).__name__}). Memory may have run "
+            "out, or an image or video kills its reader; what is written stays, submit the job again to go on"
         ) from error
