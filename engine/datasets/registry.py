@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from engine.datasets.base import DatasetConfig, RawDataset
 from engine.datasets.coco import Coco
+from engine.datasets.crowdpose import CrowdPose
 from engine.datasets.human36m import Human36m
+from engine.datasets.lsp import Lsp, Lspet
+from engine.datasets.mpi_inf_3dhp import Mpi3dhp
+from engine.datasets.mpii import Mpii
+from engine.datasets.muco import MuCo
 from engine.datasets.threedpw import ThreeDPW
 
-DATASETS: dict[str, type[RawDataset]] = {"coco": Coco, "human36m": Human36m, "3dpw": ThreeDPW}
+DATASETS: dict[str, type[RawDataset]] = {
+    "3dpw": ThreeDPW,
+    "coco": Coco,
+    "crowdpose": CrowdPose,
+    "human36m": Human36m,
+    "lsp": Lsp,
+    "lspet": Lspet,
+    "mpi_inf_3dhp": Mpi3dhp,
+    "mpii": Mpii,
+    "muco": MuCo,
+}
 
 
 def open_dataset(config: DatasetConfig) -> RawDataset:
