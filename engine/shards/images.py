@@ -24,6 +24,8 @@ from engine.errors import SampleRejected
 _ORIENTATION = 0x0112
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _MAGIC = {
+    _JPEG: "JPEG",
+    _PNG: "PNG",
     b"GIF8": "GIF",
     b"BM": "BMP",
     b"II*\0": "TIFF",
@@ -42,7 +44,8 @@ _TURN = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> what shows the image upright."""
-_SWAPS_SIDES = (5, 6, 7, 8)
+SWAPS_SIDES = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
 
 
 class ImageConfig(Config):
@@ -80,10 +83,10 @@ def settle(data: bytes, annotated_wh: tuple[int, int] | None, config: ImageConfi
     if len(data) > config.max_bytes:
         raise SampleRejected("image_too_large", f"{len(data)} bytes, at most {config.max_bytes} allowed")
     if not data.startswith((_JPEG, _PNG)):
-        raise SampleRejected("unsupported_format", f"expected JPEG or PNG, found {_format_name(data)}; convert it")
+        raise SampleRejected("unsupported_format", f"expected JPEG or PNG, found {format_name(data)}; convert it")
     image = _decoded(data, config.max_pixels)
     extension: Literal["jpg", "png"] = "png" if image.format == "PNG" else "jpg"
-    tag = _orientation(image)
+    tag = orientation(image)
     if tag == 1:
         _check_size(annotated_wh, [image.size])
         return StoredImage(data, extension, *image.size, 1)
@@ -109,7 +112,7 @@ def _decoded(data: bytes, max_pixels: int) -> Image.Image:
         raise SampleRejected("image_undecodable", f"{type(error).__name__}: {error}") from None
 
 
-def _format_name(data: bytes) -> str:
+def format_name(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":
@@ -117,7 +120,7 @@ def _format_name(data: bytes) -> str:
     return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), f"bytes {data[:8]!r}")
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """1 to 8; 0 for a tag that is no orientation, or EXIF that cannot be read: to be removed, like a turn nobody applies."""
     try:
         tag = image.getexif().get(_ORIENTATION, 1)
@@ -127,7 +130,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _applied(tag: int, stored_wh: tuple[int, int], annotated_wh: tuple[int, int] | None, config: ImageConfig) -> int:
-    upright_wh = stored_wh[::-1] if tag in _SWAPS_SIDES else stored_wh
+    upright_wh = stored_wh[::-1] if tag in SWAPS_SIDES else stored_wh
     _check_size(annotated_wh, [stored_wh, upright_wh])
     if tag == 0:
         return 1
