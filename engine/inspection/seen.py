@@ -10,8 +10,6 @@ from hashlib import blake2b
 
 import numpy as np
 
-_PENDING = 1 << 18
-
 
 def name_hash(*parts: str | bytes) -> int:
     """64 bits of names that are told apart part by part."""
@@ -25,7 +23,9 @@ def name_hash(*parts: str | bytes) -> int:
 class Seen:
     """A set of names that only grows: recent ones in a Python set, older ones in a sorted array."""
 
-    def __init__(self) -> None:
+    def __init__(self, pending: int = 1 << 18) -> None:
+        """pending: how many recent names the Python set holds before they are sorted into the array."""
+        self._pending = pending
         self._old = np.empty(0, np.uint64)
         self._recent: set[int] = set()
 
@@ -41,7 +41,7 @@ class Seen:
         if at < len(self._old) and int(self._old[at]) == value:
             return False
         self._recent.add(value)
-        if len(self._recent) >= _PENDING:
+        if len(self._recent) >= self._pending:
             self._old = np.sort(np.concatenate([self._old, np.fromiter(self._recent, np.uint64, len(self._recent))]))
             self._recent = set()
         return True

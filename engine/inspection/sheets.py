@@ -80,7 +80,10 @@ class _Meshes:
 
 
 def _cell(photograph: Photograph, side: int, solid: bool, mesh: _Meshes, persons: int) -> np.ndarray:
-    caption = [photograph.image_path, _described(photograph, persons)]
+    caption = [
+        photograph.image_path if photograph.window is None else f"{photograph.key} of {photograph.image_path}",
+        _described(photograph, persons),
+    ]
     width = side * (1 + solid)
     try:
         image, problem = _decoded(photograph)
@@ -104,7 +107,7 @@ def _described(photograph: Photograph, persons: int) -> str:
     skeletons = ", ".join(dict.fromkeys(person.skeleton for person in photograph.persons))
     size = "size not annotated" if photograph.size is None else "{}x{} px".format(*photograph.size)
     who = f"{drawn} person{'s' * (drawn != 1)}" if drawn == persons else f"{drawn} of {persons} persons"
-    return f"{who}, {skeletons}, {size}" + (", a crop of it" if photograph.window else "")
+    return f"{who}, {skeletons}, {size}"
 
 
 def _decoded(photograph: Photograph) -> tuple[np.ndarray, list[str]]:

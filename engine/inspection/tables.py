@@ -136,7 +136,7 @@ def _figures(report: InspectionReport) -> list[Table | Text]:
     columns = ("", "count", "least", "1 %", "5 %", "25 %", "median", "75 %", "95 %", "99 %", "largest")
     rows = [(name, *_spread(spread, unit)) for name, spread, unit in spreads if spread is not None]
     tables: list[Table | Text] = [Table(columns, rows)]
-    if images.sizes:
+    if images.sizes and images.sizes[0].images > 1:
         sizes = [(f"{size.width}x{size.height}", str(size.images), _percent(size.images, images.images)) for size in images.sizes]
         tables.append(Table((f"commonest of {images.distinct_sizes} image sizes", "images", "share"), sizes))
     if space is not None and space.worst and space.worst[0].error_px > 1:
