@@ -7,7 +7,9 @@ from engine.datasets.coco import Coco
 from engine.datasets.crowdpose import CrowdPose
 from engine.datasets.human36m import Human36m
 from engine.datasets.lsp import Lsp, Lspet
+from engine.datasets.mpi_inf_3dhp import Mpi3dhp
 from engine.datasets.mpii import Mpii
+from engine.datasets.muco import MuCo
 from engine.datasets.threedpw import ThreeDPW
 
 DATASETS: dict[str, type[RawDataset]] = {
@@ -17,7 +19,9 @@ DATASETS: dict[str, type[RawDataset]] = {
     "human36m": Human36m,
     "lsp": Lsp,
     "lspet": Lspet,
+    "mpi_inf_3dhp": Mpi3dhp,
     "mpii": Mpii,
+    "muco": MuCo,
 }
 
 

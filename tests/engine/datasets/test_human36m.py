@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from engine.body.smpl import Body, BodyConfig, load_body
 from engine.datasets.base import DatasetConfig, RawItem, SkippedInstances
-from engine.datasets.human36m import rest_pelvis
 from engine.datasets.options import FrameSplit, Human36mOptions
 from engine.datasets.registry import open_dataset
+from engine.datasets.smpl_fits import RestPelvis
 from engine.errors import ConfigError, MissingInput, RawDataError
 
 RNG = np.random.default_rng(0)
@@ -91,10 +91,9 @@ def test_a_fit_s_mesh_is_where_the_rotated_world_mesh_is(tmp_path: Path, open_bo
 
 
 def test_rest_pelvis_is_affine_in_betas(open_body: Body) -> None:
-    mean_3, slope_103 = rest_pelvis(open_body)
     betas = RNG.normal(0, 2, (5, 10))
     direct = open_body(torch.zeros(5, 72), torch.tensor(betas, dtype=torch.float32)).joints_B243[:, 0]
-    np.testing.assert_allclose(mean_3 + betas @ slope_103, direct, atol=1e-6)
+    np.testing.assert_allclose(RestPelvis(open_body)(betas), direct, atol=1e-6)
 
 
 def test_frames_cameras_and_subjects_follow_the_config(tmp_path: Path) -> None:
