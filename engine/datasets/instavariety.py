@@ -61,8 +61,8 @@ class InstaVariety(RawDataset):
         "toe_pts_missing": "records without `image/toe_pts` (the documentation calls it toes_pts): feet are not valid",
         "face_pts_missing": "records without `image/face_pts`: the face is not valid",
         "filenames_untrimmed": "`image/filenames` are those of the whole video, more than there are frames: not used",
-        "two_coordinate_forms": "`image/xys` are in [-1, 1] where `image/phis` are there and pixels elsewhere, which no field says: a track "
-        "whose numbers contradict that is quarantined",
+        "two_coordinate_forms": "`image/xys` are in [-1, 1] where `image/phis` are there and pixels elsewhere, which no field says: a "
+        "track whose numbers contradict that is quarantined",
         "jittered_centres": "with `image/phis` crops were jittered and coordinates may lie outside of the JPEG: such joints are not valid",
     }
 
@@ -79,7 +79,7 @@ class InstaVariety(RawDataset):
             if files := sorted(folder.glob("*.tfrecord")):
                 return files
         raise MissingInput(
-            f"dataset {self.name}: no *.tfrecord in {', '.join(map(str, folders))}; unpack the authors' tfrecords there, or check dataset.split"
+            f"dataset {self.name}: no *.tfrecord in {', '.join(map(str, folders))}; unpack the authors' archive, or check dataset.split"
         )
 
     def items(self) -> Iterator[Found]:
