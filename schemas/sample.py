@@ -74,6 +74,9 @@ class Instance(Record):
     joints_valid: tuple[bool, ...]
     joints_cam: tuple[Vec3, ...] | None = None
     """3D ground-truth joints in `skeleton`, camera frame, metres: all of them, whatever `joints_valid` says of the image."""
+    joints_univ: tuple[Vec3, ...] | None = Field(None, exclude_if=lambda joints: joints is None)
+    """3D joints scaled to a universal skeleton height, as the test sets of MuPoTS-3D and MPI-INF-3DHP publish them (`univ_annot3`), in
+    `skeleton`, camera frame, metres. Absent from the JSON where None, so that shards without it have the bytes they always had."""
     smpl: SmplParams | None = None
     camera: Camera | None = None
     """Needed wherever `smpl` or `joints_cam` is projected."""
@@ -83,7 +86,7 @@ class Instance(Record):
         if self.skeleton not in SKELETONS:
             raise ValueError(f"instance {self.annotation_id}: unknown skeleton {self.skeleton!r}; known: {', '.join(SKELETONS)}")
         n = len(SKELETONS[self.skeleton])
-        for name in ("joints_img", "joints_valid", "joints_cam"):
+        for name in ("joints_img", "joints_valid", "joints_cam", "joints_univ"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
                 raise ValueError(f"instance {self.annotation_id}: {name} has {len(value)} rows, skeleton {self.skeleton} has {n} joints")

@@ -12,13 +12,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
 from engine.config import Config
-from engine.datasets.options import Human36mOptions, InstaVarietyOptions, Mpi3dhpOptions, PhotosOptions
+from engine.datasets.options import CocoOptions, Human36mOptions, InstaVarietyOptions, Mpi3dhpOptions, MpiiOptions, PhotosOptions
 from engine.errors import ConfigError, MissingInput, RawDataError, UnsafeInput
 from schemas.sample import Instance, Supervision
 
@@ -48,8 +48,10 @@ class DatasetConfig(Config):
     name: DatasetName = Field(description="the raw dataset; which of its layouts lies in `root` is found out")
     root: str = Field(description="its folder, on a local or mounted file system")
     split: str = Field(description="its split, as the dataset names it: train2017, train, test")
+    coco: CocoOptions = Field(CocoOptions(), description="used by coco alone")
     human36m: Human36mOptions = Field(Human36mOptions(), description="used by human36m alone")
     mpi_inf_3dhp: Mpi3dhpOptions = Field(Mpi3dhpOptions(), description="used by mpi_inf_3dhp alone")
+    mpii: MpiiOptions = Field(MpiiOptions(), description="used by mpii alone")
     instavariety: InstaVarietyOptions = Field(InstaVarietyOptions(), description="used by instavariety alone")
     photos: PhotosOptions = Field(PhotosOptions(), description="used by photos alone: your own photographs and videos")
 
@@ -160,10 +162,9 @@ class RawDataset(ABC):
 
     def image_file(self, image_path: str) -> Path:
         """Absolute path of an image named by an annotation; UnsafeInput if it would leave the root."""
-        relative = PurePosixPath(image_path)
-        if relative.is_absolute() or ".." in relative.parts or "\0" in image_path or not image_path:
+        if image_path.startswith("/") or ".." in image_path.split("/") or "\0" in image_path or not image_path:
             raise UnsafeInput(f"dataset {self.name}: an annotation names the image {image_path!r}, which is outside the dataset's root")
-        return self.root / relative
+        return self.root / image_path
 
 
 def safe_key(preferred: str, fallback: str) -> str:

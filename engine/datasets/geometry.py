@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,17 @@ def degenerate(bbox_xywh: tuple[float, ...], width: float, height: float) -> boo
     x1, y1 = max(0.0, x), max(0.0, y)
     x2, y2 = min(width - 1.0, x1 + max(0.0, w - 1)), min(height - 1.0, y1 + max(0.0, h - 1))
     return not (w * h > 0 and x2 > x1 and y2 > y1)
+
+
+def tight_box(places: Sequence[Sequence[float]], valid: Sequence[bool], scale: float = 1.2) -> tuple[float, float, float, float]:
+    """Box (x, y, w, h) around the valid joints, `scale` times as large about its middle; w or h is 0 where they span none.
+
+    The box of a person whose dataset has none, by the rule of the authors' converters (scale 1.2). ValueError without a valid joint.
+    """
+    xs, ys = zip(*(place for place, ok in zip(places, valid, strict=True) if ok), strict=True)
+    (x, w), (y, h) = ((min(v), max(v) - min(v)) for v in (xs, ys))
+    box = x - w * (scale - 1) / 2, y - h * (scale - 1) / 2, w * scale, h * scale
+    return tuple(round(v, 6) for v in box)  # type: ignore[return-value]
 
 
 def rounded(values: np.ndarray, decimals: int = 6) -> Any:

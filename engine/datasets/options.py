@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from engine.body.smpl import BodyConfig
@@ -23,6 +25,24 @@ class Human36mOptions(Config):
     test: FrameSplit = Field(FrameSplit(subjects=(9, 11), every_nth=64, cameras=(4,)), description="split 'test'")
     excluded: tuple[str, ...] = Field(("s_11_act_02_subact_02_ca_01",), description="folders of images known to be corrupt")
     body: BodyConfig = Field(BodyConfig(), description="body of the SMPL fits; its rest pelvis carries them to the camera frame")
+
+
+class CocoOptions(Config):
+    """Which of COCO's annotations are read."""
+
+    annotations: Literal["person_keypoints", "wholebody"] = Field(
+        "person_keypoints",
+        description="person_keypoints: COCO's own 17 joints; wholebody: COCO-WholeBody's feet and fingers too, as the authors read COCO "
+        "(other terms: not for commercial use)",
+    )
+
+
+class MpiiOptions(Config):
+    """Which of MPII's annotation files is read."""
+
+    annotations: str | None = Field(
+        None, description="file below the root, in any of MPII's published forms; null: the file of the split, the original .mat first"
+    )
 
 
 class Mpi3dhpOptions(Config):

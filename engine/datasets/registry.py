@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from engine.datasets.base import DatasetConfig, RawDataset
 from engine.datasets.coco import Coco
+from engine.datasets.crowdpose import CrowdPose
 from engine.datasets.human36m import Human36m
 from engine.datasets.instavariety import InstaVariety
+from engine.datasets.lsp import Lsp, Lspet
+from engine.datasets.mpii import Mpii
 from engine.datasets.threedpw import ThreeDPW
 
-DATASETS: dict[str, type[RawDataset]] = {"coco": Coco, "human36m": Human36m, "instavariety": InstaVariety, "3dpw": ThreeDPW}
+DATASETS: dict[str, type[RawDataset]] = {
+    "3dpw": ThreeDPW,
+    "coco": Coco,
+    "crowdpose": CrowdPose,
+    "human36m": Human36m,
+    "instavariety": InstaVariety,
+    "lsp": Lsp,
+    "lspet": Lspet,
+    "mpii": Mpii,
+}
 
 
 def open_dataset(config: DatasetConfig) -> RawDataset:

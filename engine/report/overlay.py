@@ -18,6 +18,12 @@ from engine.report.render import Colour, View, composite, render_mesh, side_view
 from schemas.sample import Instance
 from schemas.skeletons import SKELETONS
 
+HOW_TO_READ = (
+    "Left the photograph with its annotated 2D keypoints; in the middle the predicted meshes over it, from the camera; on the right "
+    "each of the largest persons as seen from the right-hand side of the photograph, where mistakes in depth show: who faces the "
+    "photographer looks to the left. Colours tell persons apart."
+)
+TRUTH_IS_GREY = " The grey figure beside a coloured one is the truth."
 PALETTE: tuple[Colour, ...] = (
     (96, 165, 250),
     (251, 146, 60),
@@ -37,6 +43,14 @@ _FILL = 0.94
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A mesh with its own faces."""
+
+    vertices_V3: np.ndarray
+    faces_F3: np.ndarray
+
+
+@dataclass(frozen=True)
 class Person:
     """One mesh with the camera of the stored image, and what is annotated of that person."""
 
@@ -44,8 +58,8 @@ class Person:
     focal: tuple[float, float]
     princpt: tuple[float, float]
     instance: Instance
-    truth_V3: np.ndarray | None = None
-    """The true mesh, drawn in grey beside the prediction's side view."""
+    truth: Shape | None = None
+    """What is true of the person, drawn in grey beside the prediction's side view."""
 
     @property
     def depth_per_focal(self) -> float:
@@ -94,13 +108,13 @@ def side_views(figure: Figure, faces_F3: np.ndarray, width: int, height: int) ->
 
     The six persons with the largest boxes, in as many rows as show them largest.
     """
-    groups = [_turned(figure.persons[i], PALETTE[i % len(PALETTE)]) for i in _largest(figure.persons, _MAX_SIDE_VIEWS)]
+    groups = [_turned(figure.persons[i], faces_F3, PALETTE[i % len(PALETTE)]) for i in _largest(figure.persons, _MAX_SIDE_VIEWS)]
     ground = np.full((height, width, 3), _BACKGROUND, np.uint8)
     if not groups:
         return ground
     choices = []
     for row_count in range(1, len(groups) + 1):
-        rows = [[body for i in part for body in groups[i]] for part in np.array_split(range(len(groups)), row_count)]
+        rows = [[shape for i in part for shape in groups[i]] for part in np.array_split(range(len(groups)), row_count)]
         tallest, widest = max(e[1] for row in rows for _, e, _ in row), max(sum(e[0] for _, e, _ in row) for row in rows)
         choices.append((min(_FILL * height / row_count / tallest, _FILL * width / widest), rows))
     pixels_per_m, rows = max(choices, key=lambda choice: choice[0])
@@ -108,10 +122,10 @@ def side_views(figure: Figure, faces_F3: np.ndarray, width: int, height: int) ->
     for r, row in enumerate(rows):
         slack = (width - pixels_per_m * sum(extent[0] for _, extent, _ in row)) / len(row)
         left, middle = 0.0, (r + 0.5) * height / len(rows) - 0.5
-        for vertices, extent, colour in row:
+        for shape, extent, colour in row:
             slot = pixels_per_m * extent[0] + slack
             view = View((focal, focal), (left + slot / 2 - 0.5, middle), width, height)
-            ground = composite(ground, render_mesh(vertices, faces_F3, view, colour))
+            ground = composite(ground, render_mesh(shape.vertices_V3, shape.faces_F3, view, colour))
             left += slot
     return ground
 
@@ -139,15 +153,15 @@ def _largest(persons: list[Person], count: int) -> list[int]:
     return sorted(sorted(range(len(persons)), key=lambda i: -area[i])[:count])
 
 
-def _turned(person: Person, colour: Colour) -> list[tuple[np.ndarray, np.ndarray, Colour]]:
-    """The person's mesh, and its truth if there is one, from the side: vertices on the camera's axis, extent (m), colour."""
-    bodies = []
-    for vertices, shade in ((person.vertices_V3, colour), (person.truth_V3, TRUTH_COLOUR)):
-        if vertices is not None:
-            turned = side_view(vertices)
+def _turned(person: Person, faces: np.ndarray, colour: Colour) -> list[tuple[Shape, np.ndarray, Colour]]:
+    """The person's mesh, and its truth if there is one, from the side: shape on the camera's axis, extent (m), colour."""
+    shapes = []
+    for shape, shade in ((Shape(person.vertices_V3, faces), colour), (person.truth, TRUTH_COLOUR)):
+        if shape is not None:
+            turned = side_view(shape.vertices_V3)
             low, high = turned.min(axis=0), turned.max(axis=0)
-            bodies.append((turned - (low + high) / 2 + [0, 0, _SIDE_DISTANCE_M], high - low, shade))
-    return bodies
+            shapes.append((Shape(turned - (low + high) / 2 + [0, 0, _SIDE_DISTANCE_M], shape.faces_F3), high - low, shade))
+    return shapes
 
 
 def _fitted(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:

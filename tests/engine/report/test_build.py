@@ -30,7 +30,7 @@ def made(tmp_path_factory):
     networks = [{"name": "f", "checkpoint": f"{root}/f"}]
     evaluate(
         EvaluateConfig(
-            out=f"{root}/results", networks=networks, test_set=f"{root}/people", mean_pose_from=[f"{root}/people"], device="cpu"
+            out=f"{root}/results", networks=networks, test_sets=[{"url": f"{root}/people"}], mean_pose_from=[f"{root}/people"], device="cpu"
         ),
         quiet(),
     )
