@@ -61,6 +61,9 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 """In the order in which they are reported."""
 
+UNDRAWABLE = {"image_missing", "image_unreadable", "image_empty", "unsupported_format", "image_undecodable"}
+"""Of an image that no sheet can show."""
+
 
 class Findings:
     """Counts by kind, with the first examples of each."""

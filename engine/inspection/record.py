@@ -14,7 +14,8 @@ Level = Literal["wrong", "suspect", "note"]
 
 
 class Spread(Record):
-    """A distribution of numbers. Percentiles are right to half a percent; least, mean and largest are exact."""
+    """A distribution of numbers. Least, mean and largest are exact, percentiles of up to 65,536 numbers too; of more they are right to
+    half a percent."""
 
     count: Count
     mean: float

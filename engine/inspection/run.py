@@ -16,7 +16,7 @@ from engine.datasets.registry import open_dataset
 from engine.errors import ConfigError
 from engine.inspection.choosing import Chosen, rank
 from engine.inspection.config import InspectConfig
-from engine.inspection.findings import Findings
+from engine.inspection.findings import UNDRAWABLE, Findings
 from engine.inspection.groups import Person
 from engine.inspection.images import Images
 from engine.inspection.persons import Persons
@@ -133,11 +133,14 @@ class _Counter:
         persons = [Person(p.key, who, size) for p, size in zip(photographs, sizes, strict=True) for who in p.persons]
         errors = iter(self.persons.add(persons)) if persons else iter(())
         kinds = self.findings.take_recent()
+        sheet = self._config.sheet
         for photograph, is_new in zip(photographs, new, strict=True):
             own = np.array([next(errors) for _ in photograph.persons])
             error = float(np.nanmax(own)) if np.isfinite(own).any() else float("nan")
-            sheet = self._config.sheet
-            self._drawn.offer(photograph, rank(sheet.choose, sheet.seed, photograph, len(kinds.get(photograph.key, ())), error), is_new)
+            met = kinds.get(photograph.key, set())
+            if sheet.choose != "worst" and met & UNDRAWABLE:
+                continue
+            self._drawn.offer(photograph, rank(sheet.choose, sheet.seed, photograph, len(met), error), is_new)
 
 
 def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:

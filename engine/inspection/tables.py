@@ -29,11 +29,11 @@ def summary(report: InspectionReport) -> str:
     """One sentence of what was inspected."""
     images, persons = report.images, report.persons
     left_out = sum(persons.skipped.values())
-    parts = [f"{persons.persons} persons on {images.images} images"]
-    parts += [f"{left_out} persons left out"] if left_out else []
-    parts += [f"{sum(persons.unreadable.values())} unreadable parts"] if persons.unreadable else []
+    parts = [f"{_many(persons.persons, 'person')} on {_many(images.images, 'image')}"]
+    parts += [f"{_many(left_out, 'person')} left out"] if left_out else []
+    parts += [_many(sum(persons.unreadable.values()), "unreadable part")] if persons.unreadable else []
     wrong = sum(finding.level == "wrong" for finding in report.findings)
-    return "; ".join([*parts, f"{wrong} kinds of errors" if wrong else "no error found"]) + "."
+    return "; ".join([*parts, f"{_many(wrong, 'kind')} of errors" if wrong else "no error found"]) + "."
 
 
 def title(report: InspectionReport) -> str:
@@ -75,7 +75,7 @@ def _contradictions(report: InspectionReport) -> list[Table | Text]:
     for f in report.findings:
         share = f" ({_percent(f.count, totals[f.of])})" if f.of in totals else ""
         shown = "; ".join(_example(e.key, e.annotation_id, e.message) for e in f.examples[:_SHOWN])
-        rows.append((f.level, f.name, f"{f.count} {f.of}{share}", f.meaning, shown))
+        rows.append((f.level, f.name, f"{_many(f.count, f.of.removesuffix('s'))}{share}", f.meaning, shown))
     every = [(f.name, e.key, e.annotation_id or "", e.message) for f in report.findings for e in f.examples]
     return [
         Table(("", "what", "how many", "meaning", "for instance"), rows, left=5),
@@ -96,7 +96,7 @@ def _holdings(report: InspectionReport) -> list[Table | Text]:
     rows += [(f"with {what}", str(n), _percent(n, persons.persons)) for what, n in persons.supervision.items()]
     rows += [(f"gender {gender}", str(n), _percent(n, persons.persons)) for gender, n in persons.genders.items()]
     rows += [("boxes below 64 px", str(persons.small_boxes), _percent(persons.small_boxes, persons.persons))]
-    rows += [(f"images with {n} person{'s' * (n != '1')}", str(k), _percent(k, images.images)) for n, k in persons.an_image.items()]
+    rows += [(f"images with {n} person{'' if n == '1' else 's'}", str(k), _percent(k, images.images)) for n, k in persons.an_image.items()]
     tables: list[Table | Text] = [Table(("", "count", "share"), rows)]
     if persons.sides:
         sides = [(name, str(side.agree), str(side.of), _percent(side.agree, side.of)) for name, side in persons.sides.items()]
@@ -114,7 +114,7 @@ def _joints(figures: JointFigures) -> Table:
         (name, *(f"{_percent(sides[s], figures.persons)}  {sides[s]:9d}" if s in sides else "" for s in ("L", "R", "")))
         for name, sides in rows.items()
     ]
-    return Table((f"valid in {figures.skeleton}, {figures.persons} persons", "left", "right", "middle"), shown)
+    return Table((f"valid in {figures.skeleton}, {_many(figures.persons, 'person')}", "left", "right", "middle"), shown)
 
 
 def _figures(report: InspectionReport) -> list[Table | Text]:
@@ -158,6 +158,10 @@ def _spread(spread: Spread, unit: float) -> tuple[str, ...]:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _percent(count: int, of: int) -> str:
