@@ -9,6 +9,7 @@ from engine.datasets.human36m import Human36m
 from engine.datasets.instavariety import InstaVariety
 from engine.datasets.lsp import Lsp, Lspet
 from engine.datasets.mpii import Mpii
+from engine.datasets.photos import Photos
 from engine.datasets.threedpw import ThreeDPW
 
 DATASETS: dict[str, type[RawDataset]] = {
@@ -20,6 +21,7 @@ DATASETS: dict[str, type[RawDataset]] = {
     "lsp": Lsp,
     "lspet": Lspet,
     "mpii": Mpii,
+    "photos": Photos,
 }
 
 
