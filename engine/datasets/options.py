@@ -46,12 +46,17 @@ class MpiiOptions(Config):
 
 
 class Mpi3dhpOptions(Config):
-    """MPI-INF-3DHP's training split, as the authors sample it; the test split is all valid frames of TS1 to TS6."""
+    """MPI-INF-3DHP's splits: 'train' as the authors sample it, 'test' all valid frames of the test sequences.
+
+    Frames of the raw layout are counted from 0, as rows of annot.mat are, whatever number their image has; in the authors' JSON layout
+    they are what it calls frame_idx.
+    """
 
     train: FrameSplit = Field(
         FrameSplit(subjects=(1, 2, 3, 4, 5, 6, 7, 8), every_nth=3, cameras=(0, 1, 2, 4, 5, 6, 7, 8)),
         description="split 'train'; cameras 3 and 9 to 13 (knee height and ceiling) are left out as everybody does",
     )
+    test: tuple[int, ...] = Field((1, 2, 3, 4, 5, 6), min_length=1, description="split 'test': numbers of the sequences TS1 to TS6")
     body: BodyConfig = Field(BodyConfig(), description="body of the SMPL fits; its rest pelvis carries them to the camera frame")
 
 

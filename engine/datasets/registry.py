@@ -8,7 +8,9 @@ from engine.datasets.crowdpose import CrowdPose
 from engine.datasets.human36m import Human36m
 from engine.datasets.instavariety import InstaVariety
 from engine.datasets.lsp import Lsp, Lspet
+from engine.datasets.mpi_inf_3dhp import Mpi3dhp
 from engine.datasets.mpii import Mpii
+from engine.datasets.muco import MuCo
 from engine.datasets.photos import Photos
 from engine.datasets.threedpw import ThreeDPW
 
@@ -20,7 +22,9 @@ DATASETS: dict[str, type[RawDataset]] = {
     "instavariety": InstaVariety,
     "lsp": Lsp,
     "lspet": Lspet,
+    "mpi_inf_3dhp": Mpi3dhp,
     "mpii": Mpii,
+    "muco": MuCo,
     "photos": Photos,
 }
 

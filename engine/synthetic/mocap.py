@@ -7,18 +7,18 @@ metres, one a time instant and shared by the cameras. Frames carry numbers that 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from engine.synthetic.atlas import Mannequin
 from engine.synthetic.backgrounds import studio_place
 from engine.synthetic.camera import PinholeCamera, aim
 from engine.synthetic.config import SyntheticConfig
 from engine.synthetic.images import mask_box, write_jpeg
+from engine.synthetic.layouts.human36m import camera_file, write_subject
+from engine.synthetic.layouts.studio import fit_record, world_mm
 from engine.synthetic.outfits import studio_outfit
 from engine.synthetic.render import render
 from engine.synthetic.scene import Actor, PoseStyle, Scene, strike_poses, studio_light
@@ -43,8 +43,6 @@ ACTIONS = (
     ("WalkTogether", ("walking",)),
 )
 """Human3.6M's actions (numbered from 2) and the pose modes that stand for them."""
-Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-"""From this package's y-up world to Human3.6M's z-up one."""
 
 
 def instants(config: SyntheticConfig) -> list[tuple[int, int, tuple[int, ...]]]:
@@ -82,11 +80,6 @@ def render_instant(config: SyntheticConfig, mannequin: Mannequin, index: int, ro
         file_name = f"{name}{number:02d}/{name}{number:02d}_{frame + 1:06d}.jpg"
         write_jpeg(root / "human36m" / "images" / file_name, picture.image_HW3, config.jpeg_quality)
         images.append({"file_name": file_name, "cam_idx": number, "bbox": mask_box(picture.owner_HW == 0)})
-    joints_mm = (cast.bodies.joints["h36m17"][0] + transl_P3[0]) @ Z_UP.T * 1000
-    pose = cast.pose_P72[0].copy()
-    pose[:3] = Rotation.from_matrix(Z_UP @ Rotation.from_rotvec(pose[:3]).as_matrix()).as_rotvec()
-    pelvis = cast.bodies.root_P3[0]
-    fit = {"pose": pose.tolist(), "shape": cast.betas_P10[0].tolist(), "trans": (Z_UP @ (pelvis + transl_P3[0]) - pelvis).tolist()}
     return {
         "subject": subject,
         "action_name": ACTIONS[action][0],
@@ -94,8 +87,8 @@ def render_instant(config: SyntheticConfig, mannequin: Mannequin, index: int, ro
         "subaction_idx": subaction,
         "frame_idx": frame,
         "images": images,
-        "joints": joints_mm.tolist(),
-        "fit": fit,
+        "joints": world_mm(cast.bodies.joints["h36m17"][0] + transl_P3[0]),
+        "fit": fit_record(cast.pose_P72[0], cast.betas_P10[0], transl_P3[0], cast.bodies.root_P3[0]),
     }
 
 
@@ -112,40 +105,10 @@ def studio_camera(config: SyntheticConfig, subject: int, number: int) -> Pinhole
 
 def write_annotations(config: SyntheticConfig, records: list[dict[str, Any]], root: Path) -> None:
     """The four JSON files of every subject that occurs."""
-    folder = root / "human36m" / "annotations"
-    folder.mkdir(parents=True, exist_ok=True)
-    height, width = config.mocap_hw
     identity = 0
     for subject in (*TRAIN_SUBJECTS, *TEST_SUBJECTS):
-        images, annotations, joints, fits = [], [], {}, {}
         mine = [r for r in records if r["subject"] == subject]
-        for record in sorted(mine, key=lambda r: (r["action_idx"], r["subaction_idx"], r["frame_idx"])):
-            keys = tuple(str(record[k]) for k in ("action_idx", "subaction_idx", "frame_idx"))
-            joints.setdefault(keys[0], {}).setdefault(keys[1], {})[keys[2]] = record["joints"]
-            fits.setdefault(keys[0], {}).setdefault(keys[1], {})[keys[2]] = record["fit"]
-            for image in record["images"]:
-                about = {k: record[k] for k in ("subject", "action_name", "action_idx", "subaction_idx")}
-                images.append(
-                    {
-                        "id": identity,
-                        "file_name": image["file_name"],
-                        "width": width,
-                        "height": height,
-                        **about,
-                        "cam_idx": image["cam_idx"],
-                        "frame_idx": record["frame_idx"],
-                    }
-                )
-                annotations.append({"id": identity, "image_id": identity, "keypoints_vis": [True] * 17, "bbox": image["bbox"]})
-                identity += 1
-        if not images:
-            continue
-        cameras = {str(n): _camera_record(studio_camera(config, subject, n)) for n in (1, 2, 3, 4)}
-        contents = {"data": {"images": images, "annotations": annotations}, "camera": cameras, "joint_3d": joints, "SMPL_NeuralAnnot": fits}
-        for part, value in contents.items():
-            (folder / f"Human36M_subject{subject}_{part}.json").write_text(json.dumps(value))
-
-
-def _camera_record(camera: PinholeCamera) -> dict[str, Any]:
-    rotation = camera.rotation @ Z_UP.T
-    return {"R": rotation.tolist(), "t": (camera.translation * 1000).tolist(), "f": camera.focal.tolist(), "c": camera.princpt.tolist()}
+        if mine:
+            cameras = {n: studio_camera(config, subject, n) for n in (1, 2, 3, 4)}
+            write_subject(root / "human36m", mine, camera_file(cameras), config.mocap_hw, first_id=identity)
+            identity += sum(len(r["images"]) for r in mine)
