@@ -89,8 +89,10 @@ def contact_sheet(figures: list[Figure], faces_F3: np.ndarray, columns: int = 2,
 
 def photo_and_overlay(figure: Figure, faces_F3: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """The part of the photo around its persons, with keypoints drawn, and the same part with all meshes, far ones first."""
-    box = _window(figure, width / height)
-    photo = _cut(figure.image_HW3, box, width, height)
+    image_wh = figure.image_HW3.shape[1::-1]
+    boxes = np.array([p.instance.bbox_xywh for p in figure.persons] or [(0, 0, *image_wh)])
+    box = window_about(boxes, image_wh, width / height)
+    photo = cut_out(figure.image_HW3, box, width, height)
     overlay = photo.copy()
     order = sorted(range(len(figure.persons)), key=lambda i: -figure.persons[i].depth_per_focal)
     for i in order:
@@ -144,7 +146,7 @@ def _cell(figure: Figure, faces: np.ndarray, tile: int) -> np.ndarray:
     below = Image.new("RGB", (strip.shape[1], 6 + 17 * max(len(figure.caption), 1)), (255, 255, 255))
     draw = ImageDraw.Draw(below)
     for row, line in enumerate(figure.caption):
-        draw.text((4, 2 + 17 * row), _fitted(line, font, strip.shape[1] - 8), fill=_INK, font=font)
+        draw.text((4, 2 + 17 * row), fitted(line, font, strip.shape[1] - 8), fill=_INK, font=font)
     return np.pad(np.vstack([strip, np.asarray(below)]), ((6, 0), (6, 6), (0, 0)), constant_values=255)
 
 
@@ -164,28 +166,28 @@ def _turned(person: Person, faces: np.ndarray, colour: Colour) -> list[tuple[Sha
     return shapes
 
 
-def _fitted(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def fitted(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The line, cut to a width in pixels."""
     while font.getlength(line) > width:
         line = line[:-4] + "..."
     return line
 
 
-def _window(figure: Figure, aspect: float) -> tuple[int, int, int, int]:
-    """Pixel range around the annotated boxes with a margin, of the wanted aspect (width over height); may leave the image."""
-    height, width = figure.image_HW3.shape[:2]
-    boxes = np.array([p.instance.bbox_xywh for p in figure.persons] or [(0, 0, width, height)])
-    low, high = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+def window_about(boxes_B4: np.ndarray, image_wh: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
+    """Pixel range (left, top, right, bottom) around boxes with a margin, of the wanted aspect (width over height); may leave the image."""
+    low, high = boxes_B4[:, :2].min(axis=0), (boxes_B4[:, :2] + boxes_B4[:, 2:]).max(axis=0)
     centre, size = (low + high) / 2, np.maximum((high - low) * 1.3, 8)
     size = np.maximum(size, (size[1] * aspect, size[0] / aspect))
     size = np.ceil(size)
-    room = np.array((width, height)) - size
+    room = np.array(image_wh) - size
     corner = np.floor(centre - size / 2)
     corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), corner)
     left, top, right, bottom = (int(c) for c in (*corner, *(corner + size)))
     return left, top, right, bottom
 
 
-def _cut(image: np.ndarray, box: tuple[int, int, int, int], width: int, height: int) -> np.ndarray:
+def cut_out(image: np.ndarray, box: tuple[int, int, int, int], width: int, height: int) -> np.ndarray:
+    """The pixel range of an image resized to `width` x `height`; plain ground where it leaves the image."""
     left, top, right, bottom = box
     h, w = image.shape[:2]
     inside = image[max(top, 0) : min(bottom, h), max(left, 0) : min(right, w)]
