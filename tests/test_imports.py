@@ -33,6 +33,7 @@ FLOORS["engine.annotators"] = BASE | {"engine.body", "engine.models", "engine.lo
 FLOORS["engine.fanout"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.evaluation"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.report"] = FLOORS["engine.evaluation"] | {"engine.evaluation"}
+FLOORS["engine.inspection"] = BASE | {"engine.body", "engine.datasets", "engine.shards", "engine.report"}
 FLOORS["engine.ablation"] = FLOORS["engine.evaluation"] | {"engine.evaluation", "engine.fanout"}
 OURS = {"schemas", "engine", "jobs", "cluster", "tests", "benchmarks"}
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from engine.ablation.study import Cell, StudyConfig, folder, release_name, release_store, training_config, variant_of
 from engine.errors import CheckpointMismatch, CommitConflict
 from engine.evaluation.results import Results
-from engine.evaluation.run import RESULTS_KEY, EvaluateConfig, NamedNetwork, ReleaseTruth, evaluate, read_results
+from engine.evaluation.run import RESULTS_KEY, EvaluateConfig, NamedNetwork, NamedTestSet, ReleaseTruth, evaluate, read_results
 from engine.fanout.config import AnnotateConfig
 from engine.fanout.run import annotate
 from engine.releases.store import open_release
@@ -69,7 +69,10 @@ def _measure(study: StudyConfig, cell: Cell) -> None:
         release = ReleaseTruth(root=release_store(study), name=name, version=version, truth=study.truth)
     network = NamedNetwork(name=cell.kind, checkpoint=run)
     out, body = f"{folder(study, cell)}/evaluation", training_config(study, cell).body
-    evaluate(EvaluateConfig(out=out, networks=(network,), test_set=study.test_set, release=release, body=body), Console(quiet=True))
+    test_set = NamedTestSet(url=study.test_set)
+    evaluate(
+        EvaluateConfig(out=out, networks=(network,), test_sets=(test_set,), release=release, body=body, tables=()), Console(quiet=True)
+    )
 
 
 def _whole_config(study: StudyConfig, cell: Cell) -> TrainConfig:

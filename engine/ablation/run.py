@@ -86,7 +86,7 @@ def _tell(study: StudyConfig, progress: Progress, cell: Cell, seconds: float, se
     outcome = f"FAILED: {progress.failed[cell]}" if cell in progress.failed else "done"
     results = results_of(study, cell) if cell in progress.done else None
     if results is not None:
-        test = results.networks[0].errors.pa_mpjpe_mm
+        test = results.test_sets[0].networks[0].errors.pa_mpjpe_mm
         outcome = f"pseudo-GT {results.pseudo_gt.errors.pa_mpjpe_mm:.1f} mm, " if results.pseudo_gt else ""
         outcome += f"test {test:.1f} mm (PA-MPJPE)"
     left = len(progress.plan) - len(progress.done) - len(progress.failed)

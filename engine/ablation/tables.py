@@ -111,8 +111,8 @@ def _row(study: StudyConfig, table: TableConfig, row: RowConfig) -> RowResult:
     return RowResult(
         row,
         {seed: r.pseudo_gt.errors for seed, r in of_f.items() if r.pseudo_gt is not None},
-        {seed: r.networks[0].errors for seed, r in of_f.items()},
-        {seed: r.networks[0].errors for seed, r in of_g.items()},
+        {seed: r.test_sets[0].networks[0].errors for seed, r in of_f.items()},
+        {seed: r.test_sets[0].networks[0].errors for seed, r in of_g.items()},
     )
 
 

@@ -2,7 +2,7 @@
 
 A camera file says nothing of its own convention. The published ones mean x_cam = R x + t; files of an older converter hold the camera's
 place c instead and mean x_cam = R (x - c). Read the wrong way they still give plausible numbers, so the boxes decide, which were
-drawn on the images: under which reading do the persons stand in front of the cameras and inside their own boxes?
+drawn on the images: under which reading do the persons stand in front of the cameras and fill their own boxes?
 
 Legend: N persons, J joints.
 """
@@ -18,8 +18,9 @@ import numpy as np
 MM = 1e-3
 MIN_PERSONS = 8
 """Fewer persons than this neither make a camera wrong nor settle how a file is to be read."""
-BOX_MARGIN = 1.25
-"""A person is inside a box of this many times its sides: boxes are tight, and joints are not where the skin is."""
+BOX_MARGIN, MOST_JOINTS, MIN_FILLED = 1.25, 0.9, 0.15
+"""A person is in their box if this share of the joints is in one of so many times its sides, and spans this share of its area: some boxes
+are drawn around the joints, some around the skin."""
 Convention = Literal["R x + t", "R (x - t)"]
 Key = tuple[int, ...]
 
@@ -66,7 +67,8 @@ def make_camera(R: Any, t_mm: Any, focal: Any, princpt: Any) -> FixedCamera:
 def settle(cameras: Mapping[Key, FixedCamera], seen: Mapping[Key, Seen]) -> tuple[Convention, dict[Key, FixedCamera], dict[Key, str]]:
     """The convention a camera file follows, its cameras in terms of R x + t, and what is wrong with those that do not see their persons.
 
-    The convention is one for all of a file: the one under which more cameras see at least half of their persons, R x + t in a tie.
+    The convention is one for all of a file: the one under which more cameras see at least half of their persons, then the one under which
+    more persons are seen, and R x + t if both are alike.
     """
     readings: dict[Convention, dict[Key, FixedCamera]] = {
         "R x + t": dict(cameras),
@@ -76,7 +78,7 @@ def settle(cameras: Mapping[Key, FixedCamera], seen: Mapping[Key, Seen]) -> tupl
     if sum(persons.values()) < MIN_PERSONS:
         return "R x + t", readings["R x + t"], {}
     share = {name: {key: share_seen(read[key], seen[key]) for key in persons} for name, read in readings.items()}
-    agree = {name: sum(value >= 0.5 for value in shares.values()) for name, shares in share.items()}
+    agree = {name: (sum(value >= 0.5 for value in shares.values()), sum(shares.values())) for name, shares in share.items()}
     chosen: Convention = "R (x - t)" if agree["R (x - t)"] > agree["R x + t"] else "R x + t"
     wrong = {
         key: f"expected its {count} persons in front of it and in their boxes, found "
@@ -89,11 +91,12 @@ def settle(cameras: Mapping[Key, FixedCamera], seen: Mapping[Key, Seen]) -> tupl
 
 
 def share_seen(camera: FixedCamera, seen: Seen) -> float:
-    """Share of the persons whose joints are all in front of the camera and whose median joint is in their box."""
-    cam_NJ3 = camera.to_camera(seen.world_NJ3)
-    middle_N2 = np.full((len(cam_NJ3), 2), np.inf)
-    front_N = (cam_NJ3[..., 2] > 0).all(1)
-    middle_N2[front_N] = np.median(camera.to_image(cam_NJ3[front_N]), axis=1)
-    corner_N2, size_N2 = seen.bbox_N4[:, :2], seen.bbox_N4[:, 2:]
-    inside_N = (np.abs(middle_N2 - corner_N2 - size_N2 / 2) <= BOX_MARGIN * size_N2 / 2).all(1)
-    return float(inside_N.mean())
+    """Share of the persons who are in front of the camera and whose joints fill their box: most inside, and not a corner of it alone.
+
+    The middle of a person alone would say little: all cameras of a studio look at its middle.
+    """
+    pixels_NJ2 = camera.to_image(camera.to_camera(seen.world_NJ3))
+    corner_N12, size_N12 = seen.bbox_N4[:, None, :2], seen.bbox_N4[:, None, 2:]
+    inside_NJ = (np.abs(pixels_NJ2 - corner_N12 - size_N12 / 2) <= BOX_MARGIN * size_N12 / 2).all(2)
+    spread_N = np.prod(pixels_NJ2.max(1) - pixels_NJ2.min(1), axis=1)
+    return float(((inside_NJ.mean(1) >= MOST_JOINTS) & (spread_N >= MIN_FILLED * np.prod(size_N12[:, 0], axis=1))).mean())

@@ -91,12 +91,13 @@ class Sequence:
         content = read_mat(self.folder / "annot.mat", "annot2", "annot3")
         annot2, annot3 = cells(content["annot2"]), cells(content["annot3"])
         for number in sorted(self.part.cameras):
+            frames = max(len(_rows_or_none(cell, number)) for cell in (annot2, annot3))
             try:
                 image_NJ2, cam_NJ3 = _rows(annot2, number, 2), _rows(annot3, number, 3) / 1000
                 if len(image_NJ2) != len(cam_NJ3):
                     raise RawDataError(f"annot2 has {len(image_NJ2)} frames, annot3 {len(cam_NJ3)}")
             except RawDataError as error:
-                yield self._unreadable(number, "annotation_unreadable", f"{self.folder}/annot.mat: camera {number}: {error}", 0)
+                yield self._unreadable(number, "annotation_unreadable", f"{self.folder}/annot.mat: camera {number}: {error}", frames)
                 continue
             yield from self._view(number, image_NJ2, cam_NJ3)
         unwanted = set(range(len(annot2))) - set(self.part.cameras)

@@ -6,6 +6,7 @@ from engine.datasets.base import DatasetConfig, RawDataset
 from engine.datasets.coco import Coco
 from engine.datasets.crowdpose import CrowdPose
 from engine.datasets.human36m import Human36m
+from engine.datasets.instavariety import InstaVariety
 from engine.datasets.lsp import Lsp, Lspet
 from engine.datasets.mpi_inf_3dhp import Mpi3dhp
 from engine.datasets.mpii import Mpii
@@ -19,6 +20,7 @@ DATASETS: dict[str, type[RawDataset]] = {
     "coco": Coco,
     "crowdpose": CrowdPose,
     "human36m": Human36m,
+    "instavariety": InstaVariety,
     "lsp": Lsp,
     "lspet": Lspet,
     "mpi_inf_3dhp": Mpi3dhp,

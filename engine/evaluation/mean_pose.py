@@ -1,7 +1,8 @@
-"""The baseline: one answer for everybody, made from the training sets, scored by the same protocol.
+"""The baseline: one answer for everybody, made from the training sets, scored by the same protocol's distances.
 
 Two answers are made and the better one counts. The mean pose averages joint rotations (chordal mean) and betas and is a body.
 The mean skeleton averages joints after generalised Procrustes alignment; it is closer to what PA-MPJPE rewards but is no body.
+Neither knows where in the image anybody is, so the baseline has no PCK.
 
 Shapes: N training persons, B test persons, V vertices, J = 14 scored joints (mm, pelvis at the origin).
 """
@@ -18,10 +19,16 @@ import torch
 from engine.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from engine.body.smpl import Body
 from engine.errors import EngineError
+from engine.evaluation.meshes import mesh
 from engine.evaluation.metrics import align_similarity
-from engine.evaluation.protocol_3dpw import PELVIS, SCORED, mesh, score_joints, score_meshes, scored_joints, truth_meshes, truth_samples
-from engine.evaluation.results import BaselineResult, PersonErrors
+from engine.evaluation.person_errors import PersonErrors, joint_errors
+from engine.evaluation.predict import scored_samples
+from engine.evaluation.protocol import PredictedPeople, Protocol
+from engine.evaluation.protocol_3dpw import PELVIS, SCORED, scored_joints, without_smpl
+from engine.evaluation.results import BaselineResult
 from engine.shards.reader import ShardSet
+from schemas.sample import Instance
+from schemas.skeletons import EVAL14
 
 _BATCH = 256
 
@@ -58,26 +65,43 @@ def mean_person(shard_sets: list[ShardSet], body: Body, max_persons: int = 20_00
     return MeanPerson(pose, betas, mean_skeleton(joints, reference), len(pose_N72))
 
 
-def evaluate_mean_person(mean: MeanPerson, shards: ShardSet, body: Body) -> BaselineResult:
-    """Score both answers on every person of the test set that has truth, whether or not its image can be decoded."""
+def evaluate_mean_person(mean: MeanPerson, shards: ShardSet, protocol: Protocol, body: Body) -> BaselineResult:
+    """Score both answers on every person whom the protocol scores, whether or not its image can be decoded.
+
+    The mean skeleton is scored where the protocol's joints are its own 14.
+    """
     vertices = mesh(body, mean.pose_72[None], mean.betas_10[None])
     of_pose, of_skeleton = [], []
-    for samples in truth_samples(shards, Counter()):
+    for samples in scored_samples(shards, protocol.unfit, Counter()):
         instances = [instance for sample, _ in samples for instance in sample.instances]
-        for i in range(0, len(instances), _BATCH):
-            target = truth_meshes(instances[i : i + _BATCH], body)
-            of_pose.append(score_meshes(np.repeat(vertices, len(target), axis=0), target, body))
-            of_skeleton.append(score_joints(np.repeat(mean.skeleton_J3[None], len(target), axis=0), target, body))
+        for part in (instances[i : i + _BATCH] for i in range(0, len(instances), _BATCH)):
+            pose, skeleton = _score(mean, vertices, part, protocol, body)
+            of_pose.append(pose)
+            of_skeleton += [skeleton] if skeleton else []
     if not of_pose:
-        raise EngineError(f"shard set {shards.url}: expected persons with SMPL truth, found none")
-    pose, skeleton = (PersonErrors.joined(parts).summary() for parts in (of_pose, of_skeleton))
+        raise EngineError(f"shard set {shards.url}: expected persons with {protocol.truth}, found none")
     return BaselineResult(
-        mean_pose=pose,
-        mean_skeleton=skeleton,
+        mean_pose=PersonErrors.joined(of_pose).summary(),
+        mean_skeleton=PersonErrors.joined(of_skeleton).summary() if of_skeleton else None,
         averaged_persons=mean.persons,
         pose=tuple(float(x) for x in mean.pose_72),
         betas=tuple(float(x) for x in mean.betas_10),
     )
+
+
+def _score(
+    mean: MeanPerson, vertices_1V3: np.ndarray, instances: list[Instance], protocol: Protocol, body: Body
+) -> tuple[PersonErrors, PersonErrors | None]:
+    """Errors of the mean pose and, where the joints are its own, of the mean skeleton."""
+    n = len(instances)
+    far, camera = np.tile(np.float32([0, 0, 10]), (n, 1)), np.ones((n, 2), np.float32)  # anywhere: no figure used here depends on it
+    kept = protocol.measure(PredictedPeople(np.repeat(vertices_1V3, n, axis=0), far, camera, camera), instances, body)
+    pose = joint_errors(kept["pred"], kept["target"], protocol.joints)
+    pose = pose.with_columns(**{name: kept[name] for name in ("mpvpe", "pa_mpvpe") if name in kept})
+    if set(protocol.joints) != set(EVAL14):
+        return pose, None
+    skeleton = mean.skeleton_J3[[EVAL14.index(name) for name in protocol.joints]]
+    return pose, joint_errors(np.repeat(skeleton[None], n, axis=0), kept["target"], protocol.joints)
 
 
 def chordal_mean(rotations_NJ33: torch.Tensor) -> torch.Tensor:
@@ -110,7 +134,7 @@ def _training_parameters(shard_sets: list[ShardSet], max_persons: int) -> tuple[
     for shards in shard_sets:
         entries = shards.manifest.shards
         chosen = sorted({round(i) for i in np.linspace(0, len(entries) - 1, max(1, round(share * len(entries))))}) if entries else []
-        for samples in truth_samples(shards, Counter(), [entries[i] for i in chosen]):
+        for samples in scored_samples(shards, without_smpl, Counter(), [entries[i] for i in chosen]):
             smpls += [instance.smpl for sample, _ in samples for instance in sample.instances]
     pose = np.array([s.pose for s in smpls], np.float32).reshape(-1, 72)
     return pose, np.array([s.betas for s in smpls], np.float32).reshape(-1, 10), np.array([s.gender for s in smpls])

@@ -1,7 +1,7 @@
 """Distances between predicted and true joints and meshes, batched over persons, in numpy float64.
 
-Every function takes and gives millimetres and returns one figure a person, so that means over persons, sequences or data
-sets are the caller's. Root alignment is the caller's too: `mpjpe` measures what it is given.
+Every function takes and gives millimetres and returns figures of persons or of their joints, so that means over persons, sequences
+or data sets are the caller's. Root alignment is the caller's too: `mpjpe` measures what it is given.
 
 Shapes: B persons, J points (joints or vertices), 3 = x right, y down, z forward.
 """
@@ -10,11 +10,30 @@ from __future__ import annotations
 
 import numpy as np
 
+PCK_THRESHOLD_MM = 150.0
+AUC_THRESHOLDS_MM = np.arange(0.0, PCK_THRESHOLD_MM + 1, 5.0)
+"""0, 5, ..., 150 mm: 31 thresholds of which the first never holds a joint, since a joint counts only below its threshold."""
+
+
+def distances(pred_BJ3: np.ndarray, target_BJ3: np.ndarray) -> np.ndarray:
+    """Distance of every pair of corresponding points, (B, J) mm. ValueError for shapes that differ or values that are not finite."""
+    pred, target = _checked(pred_BJ3, target_BJ3)
+    return np.linalg.norm(pred - target, axis=2)
+
 
 def mpjpe(pred_BJ3: np.ndarray, target_BJ3: np.ndarray) -> np.ndarray:
-    """Mean distance of corresponding points, (B,) mm. ValueError for shapes that differ or values that are not finite."""
-    pred, target = _checked(pred_BJ3, target_BJ3)
-    return np.linalg.norm(pred - target, axis=2).mean(axis=1)
+    """Mean distance of corresponding points, (B,) mm; raises as `distances` does."""
+    return distances(pred_BJ3, target_BJ3).mean(axis=1)
+
+
+def pck(distances_BJ: np.ndarray, threshold_mm: float = PCK_THRESHOLD_MM) -> np.ndarray:
+    """Which joints are less than the threshold away, 1.0 or 0.0 each, (B, J). An infinite distance is a miss; ValueError for NaN."""
+    return (_known(distances_BJ) < threshold_mm).astype(np.float64)
+
+
+def auc(distances_BJ: np.ndarray) -> np.ndarray:
+    """Share of AUC_THRESHOLDS_MM that each joint is below, (B, J): its mean is the area under the PCK curve as MPI-INF computes it."""
+    return (_known(distances_BJ)[..., None] < AUC_THRESHOLDS_MM).mean(axis=-1)
 
 
 def pa_mpjpe(pred_BJ3: np.ndarray, target_BJ3: np.ndarray) -> np.ndarray:
@@ -57,6 +76,13 @@ def align_similarity(pred_BJ3: np.ndarray, target_BJ3: np.ndarray) -> np.ndarray
     trace = (singular * handed).sum(axis=1)
     scale = np.divide(trace, spread, out=np.zeros_like(trace), where=spread > 0)
     return scale[:, None, None] * (pred @ rotation) + target_mean
+
+
+def _known(distances_BJ: np.ndarray) -> np.ndarray:
+    found = np.asarray(distances_BJ, np.float64)
+    if np.isnan(found).any():
+        raise ValueError(f"{int(np.isnan(found).sum())} of {found.size} distances are NaN; expected millimetres, infinite for a miss")
+    return found
 
 
 def _checked(pred: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,8 +15,10 @@ from scipy.stats import spearmanr
 
 from engine.body.smpl import Body
 from engine.errors import RawDataError, ReleaseError
-from engine.evaluation.protocol_3dpw import mesh, score_meshes
-from engine.evaluation.results import PersonErrors, PseudoGtResult
+from engine.evaluation.meshes import mesh
+from engine.evaluation.person_errors import PersonErrors
+from engine.evaluation.protocol_3dpw import score_meshes
+from engine.evaluation.results import PseudoGtResult
 from engine.releases.store import Release
 
 _BATCH = 128

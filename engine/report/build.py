@@ -14,16 +14,17 @@ from rich.console import Console
 
 from engine.body.smpl import Body, BodyConfig, load_body
 from engine.config import Config
-from engine.evaluation.protocol_3dpw import mesh, truth_meshes
+from engine.errors import MissingInput
+from engine.evaluation.meshes import mesh
 from engine.evaluation.pseudo_gt import read_truth
-from engine.evaluation.results import Results
-from engine.evaluation.run import read_predictions, read_results
-from engine.evaluation.tables import COLUMNS, notes, result_rows, sequence_rows
+from engine.evaluation.results import ProtocolResult, Results
+from engine.evaluation.run import input_name, read_predictions, read_results
+from engine.evaluation.tables import notes, result_table, sequence_rows
 from engine.models.registry import describe_terms
 from engine.releases.store import Release, open_release
 from engine.report.html import Picture, Section, Table, Text, page
-from engine.report.overlay import Figure, contact_sheet, encode_jpeg
-from engine.report.pictures import Row, drawn_keys, figures, lowest_keys, spread_keys
+from engine.report.overlay import HOW_TO_READ, TRUTH_IS_GREY, Figure, Shape, contact_sheet, encode_jpeg
+from engine.report.pictures import Row, drawn_keys, figures, lowest_keys, spread_keys, true_shape
 from engine.report.plots import histograms, loss_curves
 from engine.shards.reader import ShardSet, open_shard_set
 from engine.storage import Store, join, split
@@ -38,17 +39,12 @@ _QUALITY = (
 )  # fmt: skip
 _SHARES = ("score", "keypoint_similarity", "visible_fraction", "truncation")
 _FIGURES_A_SHEET = 12
-_HOW_TO_READ = (
-    "Left the photograph with its annotated 2D keypoints; in the middle the predicted meshes over it, from the camera; on the right "
-    "each of the largest persons as seen from the right-hand side of the photograph, where mistakes in depth show: who faces the "
-    "photographer looks to the left. Colours tell persons apart."
-)
-_TRUTH = " The grey body beside a coloured one is the truth."
 _MEASURES = (
     "Lower is better. MPJPE is the mean distance of the predicted 3D joints from the true ones, after the pelvis is put in place; "
     "PA-MPJPE is the same after the best rotation, scale and shift, so that only the pose counts. MPVPE and PA-MPVPE are the same "
     "for the mesh's vertices."
 )
+_PCK = "Higher is better of 3DPCK, the percentage of joints less than 150 mm away, and of AUC, its mean over thresholds up to 150 mm."
 _BASELINE = "The grey row is the baseline: one and the same answer for everybody. A network that has learned something is well below it."
 _RELEASE_ROW = (
     "The row of a release measures the pseudo-GT itself, on the photographs it annotates: other images than the test set's, so it does not "
@@ -78,7 +74,9 @@ class ReportConfig(Config):
     runs: dict[str, str] = Field({}, description="training runs: name -> URL of the run directory")
     releases: tuple[ReportedRelease, ...] = Field((), description="releases to show")
     results: str | None = Field(None, description="URL of an evaluation's folder; null: no results")
-    test_set: str | None = Field(None, description="URL of the evaluation's test shard set, for overlays of the predictions; null: none")
+    test_set: str | None = Field(
+        None, description="URL of one of the evaluation's test shard sets, for overlays of the predictions; null: none"
+    )
     body: BodyConfig = Field(default=BodyConfig(), description="body of the releases and results")
     overlays: int = Field(12, ge=1, description="images in each set of overlays")
     seed: int = Field(0, description="seed of the images drawn at random")
@@ -111,21 +109,25 @@ def build_report(config: ReportConfig, console: Console | None = None) -> str:
 def _summary(results: Results | None, releases: list) -> str:
     parts = [f"{r.manifest.annotated} persons annotated in release {r.manifest.name} v{r.manifest.version}" for _, r in releases]
     if results:
-        parts += [f"{n.name}: PA-MPJPE {n.errors.pa_mpjpe_mm:.1f} mm on {results.test_set}" for n in results.networks]
+        parts += [f"{n.name}: PA-MPJPE {n.errors.pa_mpjpe_mm:.1f} mm on {t.title}" for t in results.test_sets for n in t.networks]
     return "; ".join(parts) + "." if parts else "Nothing was given to report on."
 
 
 def _results_section(results: Results) -> Section:
-    rows = result_rows(results)
-    baseline = frozenset({0}) if results.baseline else frozenset()
-    blocks: list = [Table(COLUMNS, rows, highlight=baseline), Text(_MEASURES)]
-    blocks += [Text(_BASELINE)] if results.baseline else []
-    blocks += [Text(_RELEASE_ROW)] if results.pseudo_gt else []
-    blocks += [Text(line) for line in notes(results)]
-    per_sequence = sequence_rows(results)
-    if len(per_sequence) > len(results.networks):
-        columns = ("network", "sequence", "persons", "MPJPE", "PA-MPJPE")
-        blocks.append(Table(columns, per_sequence, left=2, fold="Sequence by sequence, worst first (mm)"))
+    blocks: list = []
+    for test_set in results.test_sets:
+        columns, rows = result_table(results, test_set)
+        if len(results.test_sets) > 1:
+            blocks.append(Text(f"On {test_set.title}, by protocol {test_set.protocol}:"))
+        blocks += [Table(columns, rows, highlight=frozenset({0}) if test_set.baseline else frozenset()), Text(_MEASURES)]
+        blocks += [Text(_PCK)] if "3DPCK" in columns else []
+        blocks += [Text(_BASELINE)] if test_set.baseline else []
+        blocks += [Text(_RELEASE_ROW)] if results.pseudo_gt and test_set == results.test_sets[0] else []
+        blocks += [Text(line) for line in notes(results, test_set)]
+        per_sequence = sequence_rows(test_set)
+        if len(per_sequence) > len(test_set.networks):
+            columns = ("network", "sequence", "persons", "MPJPE", "PA-MPJPE")
+            blocks.append(Table(columns, per_sequence, left=2, fold="Sequence by sequence, worst first (mm)"))
     return Section("Results", blocks)
 
 
@@ -158,7 +160,7 @@ def _release_section(config: ReportConfig, wanted: ReportedRelease, release: Rel
         Table(("", "persons"), _account(release)),
     ]
     if rows.num_rows:
-        blocks += [Text(_HOW_TO_READ + (_TRUTH if wanted.truth else "")), Text(_SCORE)]
+        blocks += [Text(HOW_TO_READ + (TRUTH_IS_GREY if wanted.truth else "")), Text(_SCORE)]
         truth = _truth_of(wanted.truth, body)
         sets = (
             ("random", drawn_keys(rows, config.overlays, config.seed), "Images drawn at random."),
@@ -185,9 +187,9 @@ def _account(release: Release) -> list[tuple[str, str]]:
 
 def _predictions_section(config: ReportConfig, results: Results, shards: ShardSet, body: Body, store: Store) -> Section:
     chosen = "The same images for every network, evenly spaced from the first network's best to its worst PA-MPJPE."
-    blocks: list = [Text(f"{chosen} {_HOW_TO_READ}{_TRUTH}")]
+    blocks: list = [Text(f"{chosen} {HOW_TO_READ}{TRUTH_IS_GREY}")]
     keys: list[str] = []
-    for network in results.networks:
+    for network in _of_shards(results, shards).networks:
         rows = read_predictions(config.results, network)
         keys = keys or spread_keys(rows, "pa_mpjpe_mm", config.overlays)
 
@@ -195,14 +197,23 @@ def _predictions_section(config: ReportConfig, results: Results, shards: ShardSe
             errors = ", ".join(f"{row['pa_mpjpe_mm']:.0f}" for row in mine)
             return [f"{name}: {sample.image_path}", f"PA-MPJPE {errors} mm"]
 
-        drawn = figures(rows, keys, shards, body, caption, lambda instance: truth_meshes([instance], body)[0] if instance.smpl else None)
+        drawn = figures(rows, keys, shards, body, caption, lambda instance: true_shape(instance, body))
         blocks += _sheets(store, f"pictures/test-{network.name}", drawn, body, f"Network {network.name}.")
     return Section("Predictions on the test set", blocks)
 
 
+def _of_shards(results: Results, shards: ShardSet) -> ProtocolResult:
+    """The results on a shard set; MissingInput if it was not evaluated."""
+    for test_set in results.test_sets:
+        if results.inputs[input_name(test_set.name)] == shards.digest:
+            return test_set
+    known = ", ".join(test_set.title for test_set in results.test_sets)
+    raise MissingInput(f"test_set {shards.url}: is none of the test sets the results are of ({known}); give one of them")
+
+
 def _lineage_section(results: Results | None, releases: list[Release]) -> Section:
     rows = [("results", name, digest) for name, digest in sorted(results.inputs.items())] if results else []
-    for network in results.networks if results else ():
+    for network in results.test_sets[0].networks if results else ():
         rows += [(f"network {network.name}", name, digest) for name, digest in sorted(network.lineage.items())]
     for release in releases:
         title = f"release {release.manifest.name} v{release.manifest.version}"
@@ -225,11 +236,11 @@ def _truth_of(url: str | None, body: Body):
     table: pa.Table = read_truth(store.get(name), url)
     places = {person: i for i, person in enumerate(table["annotation_id"].to_pylist())}
 
-    def truth(instance: Instance) -> np.ndarray | None:
+    def truth(instance: Instance) -> Shape | None:
         if instance.annotation_id not in places:
             return None
         row = table.slice(places[instance.annotation_id], 1).to_pylist()[0]
-        return mesh(body, np.asarray([row["pose"]], np.float32), np.asarray([row["betas"]], np.float32))[0]
+        return Shape(mesh(body, np.asarray([row["pose"]], np.float32), np.asarray([row["betas"]], np.float32))[0], body.faces)
 
     return truth
 

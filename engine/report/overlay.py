@@ -18,6 +18,12 @@ from engine.report.render import Colour, View, composite, render_mesh, side_view
 from schemas.sample import Instance
 from schemas.skeletons import SKELETONS
 
+HOW_TO_READ = (
+    "Left the photograph with its annotated 2D keypoints; in the middle the predicted meshes over it, from the camera; on the right "
+    "each of the largest persons as seen from the right-hand side of the photograph, where mistakes in depth show: who faces the "
+    "photographer looks to the left. Colours tell persons apart."
+)
+TRUTH_IS_GREY = " The grey figure beside a coloured one is the truth."
 PALETTE: tuple[Colour, ...] = (
     (96, 165, 250),
     (251, 146, 60),
@@ -37,6 +43,14 @@ _FILL = 0.94
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A mesh with its own faces."""
+
+    vertices_V3: np.ndarray
+    faces_F3: np.ndarray
+
+
+@dataclass(frozen=True)
 class Person:
     """One mesh with the camera of the stored image, and what is annotated of that person."""
 
@@ -44,8 +58,8 @@ class Person:
     focal: tuple[float, float]
     princpt: tuple[float, float]
     instance: Instance
-    truth_V3: np.ndarray | None = None
-    """The true mesh, drawn in grey beside the prediction's side view."""
+    truth: Shape | None = None
+    """What is true of the person, drawn in grey beside the prediction's side view."""
 
     @property
     def depth_per_focal(self) -> float:
@@ -75,8 +89,10 @@ def contact_sheet(figures: list[Figure], faces_F3: np.ndarray, columns: int = 2,
 
 def photo_and_overlay(figure: Figure, faces_F3: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """The part of the photo around its persons, with keypoints drawn, and the same part with all meshes, far ones first."""
-    box = _window(figure, width / height)
-    photo = _cut(figure.image_HW3, box, width, height)
+    image_wh = figure.image_HW3.shape[1::-1]
+    boxes = np.array([p.instance.bbox_xywh for p in figure.persons] or [(0, 0, *image_wh)])
+    box = window_about(boxes, image_wh, width / height)
+    photo = cut_out(figure.image_HW3, box, width, height)
     overlay = photo.copy()
     order = sorted(range(len(figure.persons)), key=lambda i: -figure.persons[i].depth_per_focal)
     for i in order:
@@ -94,13 +110,13 @@ def side_views(figure: Figure, faces_F3: np.ndarray, width: int, height: int) ->
 
     The six persons with the largest boxes, in as many rows as show them largest.
     """
-    groups = [_turned(figure.persons[i], PALETTE[i % len(PALETTE)]) for i in _largest(figure.persons, _MAX_SIDE_VIEWS)]
+    groups = [_turned(figure.persons[i], faces_F3, PALETTE[i % len(PALETTE)]) for i in _largest(figure.persons, _MAX_SIDE_VIEWS)]
     ground = np.full((height, width, 3), _BACKGROUND, np.uint8)
     if not groups:
         return ground
     choices = []
     for row_count in range(1, len(groups) + 1):
-        rows = [[body for i in part for body in groups[i]] for part in np.array_split(range(len(groups)), row_count)]
+        rows = [[shape for i in part for shape in groups[i]] for part in np.array_split(range(len(groups)), row_count)]
         tallest, widest = max(e[1] for row in rows for _, e, _ in row), max(sum(e[0] for _, e, _ in row) for row in rows)
         choices.append((min(_FILL * height / row_count / tallest, _FILL * width / widest), rows))
     pixels_per_m, rows = max(choices, key=lambda choice: choice[0])
@@ -108,10 +124,10 @@ def side_views(figure: Figure, faces_F3: np.ndarray, width: int, height: int) ->
     for r, row in enumerate(rows):
         slack = (width - pixels_per_m * sum(extent[0] for _, extent, _ in row)) / len(row)
         left, middle = 0.0, (r + 0.5) * height / len(rows) - 0.5
-        for vertices, extent, colour in row:
+        for shape, extent, colour in row:
             slot = pixels_per_m * extent[0] + slack
             view = View((focal, focal), (left + slot / 2 - 0.5, middle), width, height)
-            ground = composite(ground, render_mesh(vertices, faces_F3, view, colour))
+            ground = composite(ground, render_mesh(shape.vertices_V3, shape.faces_F3, view, colour))
             left += slot
     return ground
 
@@ -130,7 +146,7 @@ def _cell(figure: Figure, faces: np.ndarray, tile: int) -> np.ndarray:
     below = Image.new("RGB", (strip.shape[1], 6 + 17 * max(len(figure.caption), 1)), (255, 255, 255))
     draw = ImageDraw.Draw(below)
     for row, line in enumerate(figure.caption):
-        draw.text((4, 2 + 17 * row), _fitted(line, font, strip.shape[1] - 8), fill=_INK, font=font)
+        draw.text((4, 2 + 17 * row), fitted(line, font, strip.shape[1] - 8), fill=_INK, font=font)
     return np.pad(np.vstack([strip, np.asarray(below)]), ((6, 0), (6, 6), (0, 0)), constant_values=255)
 
 
@@ -139,39 +155,39 @@ def _largest(persons: list[Person], count: int) -> list[int]:
     return sorted(sorted(range(len(persons)), key=lambda i: -area[i])[:count])
 
 
-def _turned(person: Person, colour: Colour) -> list[tuple[np.ndarray, np.ndarray, Colour]]:
-    """The person's mesh, and its truth if there is one, from the side: vertices on the camera's axis, extent (m), colour."""
-    bodies = []
-    for vertices, shade in ((person.vertices_V3, colour), (person.truth_V3, TRUTH_COLOUR)):
-        if vertices is not None:
-            turned = side_view(vertices)
+def _turned(person: Person, faces: np.ndarray, colour: Colour) -> list[tuple[Shape, np.ndarray, Colour]]:
+    """The person's mesh, and its truth if there is one, from the side: shape on the camera's axis, extent (m), colour."""
+    shapes = []
+    for shape, shade in ((Shape(person.vertices_V3, faces), colour), (person.truth, TRUTH_COLOUR)):
+        if shape is not None:
+            turned = side_view(shape.vertices_V3)
             low, high = turned.min(axis=0), turned.max(axis=0)
-            bodies.append((turned - (low + high) / 2 + [0, 0, _SIDE_DISTANCE_M], high - low, shade))
-    return bodies
+            shapes.append((Shape(turned - (low + high) / 2 + [0, 0, _SIDE_DISTANCE_M], shape.faces_F3), high - low, shade))
+    return shapes
 
 
-def _fitted(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def fitted(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The line, cut to a width in pixels."""
     while font.getlength(line) > width:
         line = line[:-4] + "..."
     return line
 
 
-def _window(figure: Figure, aspect: float) -> tuple[int, int, int, int]:
-    """Pixel range around the annotated boxes with a margin, of the wanted aspect (width over height); may leave the image."""
-    height, width = figure.image_HW3.shape[:2]
-    boxes = np.array([p.instance.bbox_xywh for p in figure.persons] or [(0, 0, width, height)])
-    low, high = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+def window_about(boxes_B4: np.ndarray, image_wh: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
+    """Pixel range (left, top, right, bottom) around boxes with a margin, of the wanted aspect (width over height); may leave the image."""
+    low, high = boxes_B4[:, :2].min(axis=0), (boxes_B4[:, :2] + boxes_B4[:, 2:]).max(axis=0)
     centre, size = (low + high) / 2, np.maximum((high - low) * 1.3, 8)
     size = np.maximum(size, (size[1] * aspect, size[0] / aspect))
     size = np.ceil(size)
-    room = np.array((width, height)) - size
+    room = np.array(image_wh) - size
     corner = np.floor(centre - size / 2)
     corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), corner)
     left, top, right, bottom = (int(c) for c in (*corner, *(corner + size)))
     return left, top, right, bottom
 
 
-def _cut(image: np.ndarray, box: tuple[int, int, int, int], width: int, height: int) -> np.ndarray:
+def cut_out(image: np.ndarray, box: tuple[int, int, int, int], width: int, height: int) -> np.ndarray:
+    """The pixel range of an image resized to `width` x `height`; plain ground where it leaves the image."""
     left, top, right, bottom = box
     h, w = image.shape[:2]
     inside = image[max(top, 0) : min(bottom, h), max(left, 0) : min(right, w)]

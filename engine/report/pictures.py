@@ -5,7 +5,7 @@ Shapes as in engine/report/overlay.py. Rows need key, annotation_id, pose, betas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -15,12 +15,14 @@ import pyarrow.compute as pc
 
 from engine.body.smpl import Body
 from engine.errors import ShardCorrupt
-from engine.evaluation.protocol_3dpw import mesh
-from engine.report.overlay import Figure, Person
+from engine.evaluation.meshes import mesh, truth_meshes
+from engine.report.overlay import Figure, Person, Shape
+from engine.report.sticks import stick_figure
 from engine.shards.person_crops import in_photograph
 from engine.shards.reader import ShardSet
 from schemas.manifests import ShardEntry, ShardIndexRow
 from schemas.sample import Instance, Sample
+from schemas.skeletons import SKELETONS
 
 Row = dict[str, Any]
 
@@ -44,31 +46,53 @@ def drawn_keys(rows: pa.Table, count: int, seed: int) -> list[str]:
     return [keys[i] for i in chosen]
 
 
+def worst_rows(rows: pa.Table, column: str, count: int) -> list[Row]:
+    """Up to `count` rows with the highest values of a column, highest first; equal ones by key and annotation id."""
+    order = [(column, "descending"), ("key", "ascending"), ("annotation_id", "ascending")]
+    return rows.sort_by(order).slice(0, count).to_pylist()
+
+
+Caption = Callable[[Sample, list[Row]], list[str]]
+Truth = Callable[[Instance], Shape | None]
+"""Gives an instance's true shape, if it has one."""
+
+
 def figures(
-    rows: pa.Table,
-    keys: Sequence[str],
-    shards: ShardSet,
-    body: Body,
-    caption: Callable[[Sample, list[Row]], list[str]],
-    truth: Callable[[Instance], np.ndarray | None] = lambda instance: None,
+    rows: pa.Table, keys: Sequence[str], shards: ShardSet, body: Body, caption: Caption, truth: Truth = lambda instance: None
 ) -> list[Figure]:
-    """One figure a key, in order, with the meshes of all its rows. `truth` gives an instance's true mesh (V, 3), if it has one.
+    """One figure a key, in order, with the meshes of all its rows.
 
     ShardCorrupt if a key is not in the shard set, or its image cannot be read.
     """
     chosen = rows.filter(pc.is_in(rows["key"], pa.array(list(keys), pa.string()))).to_pylist()
-    places = _places(shards, set(keys))
-    found = []
-    for key in keys:
+    groups = [(key, [row for row in chosen if row["key"] == key]) for key in keys]
+    return list(_figures(groups, shards, body, caption, truth))
+
+
+def person_figures(rows: Sequence[Row], shards: ShardSet, body: Body, caption: Caption, truth: Truth) -> Iterator[Figure]:
+    """One figure a row, in order, of that person alone; raises as `figures` does."""
+    return _figures([(row["key"], [row]) for row in rows], shards, body, caption, truth)
+
+
+def true_shape(instance: Instance, body: Body) -> Shape | None:
+    """A person's true mesh; where only joints are known, a figure of sticks; None where nothing is."""
+    if instance.smpl is not None and instance.smpl.pose_valid and instance.smpl.betas_valid:
+        return Shape(truth_meshes([instance], body)[0], body.faces)
+    joints = instance.joints_cam if instance.joints_cam is not None else instance.joints_univ
+    return None if joints is None else stick_figure(np.asarray(joints), SKELETONS[instance.skeleton].bone_indices)
+
+
+def _figures(groups: Sequence[tuple[str, list[Row]]], shards: ShardSet, body: Body, caption: Caption, truth: Truth) -> Iterator[Figure]:
+    places = _places(shards, {key for key, _ in groups})
+    for key, rows in groups:
         sample, image = _read(shards, *places[key])
         instances = {instance.annotation_id: instance for instance in sample.instances}
-        mine = [row for row in chosen if row["key"] == key and row["annotation_id"] in instances]
+        mine = [row for row in rows if row["annotation_id"] in instances]
         persons = [_person(row, instances[row["annotation_id"]], body, truth) for row in mine]
-        found.append(Figure(image, persons, caption(sample, mine)))
-    return found
+        yield Figure(image, persons, caption(sample, mine))
 
 
-def _person(row: Row, instance: Instance, body: Body, truth: Callable[[Instance], np.ndarray | None]) -> Person:
+def _person(row: Row, instance: Instance, body: Body, truth: Truth) -> Person:
     pose, betas, transl = (np.asarray([row[name]], np.float32) for name in ("pose", "betas", "transl"))
     vertices = mesh(body, pose, betas)[0] + transl[0]
     return Person(vertices, tuple(row["focal"]), tuple(row["princpt"]), instance, truth(instance))

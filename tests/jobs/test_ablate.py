@@ -67,7 +67,7 @@ def test_a_study_is_run_and_found_done(tmp_path: Path, capsys: pytest.CaptureFix
     done = load_config(AblateConfig, ["--config", str(config), f"--out={out}"]).study
     with pytest.raises(CheckpointMismatch, match=r"g/on_ours/seed0/run belongs to another config, which differs in optim"):
         run_study(done.model_copy(update={"base": merge(done.base, {"optim": {"lr": 0.5}})}))
-    with pytest.raises(CommitConflict, match=r"results of other inputs \(these differ: test_set\)"):
+    with pytest.raises(CommitConflict, match=r"results of other inputs \(these differ: test set 3dpw\)"):
         run_study(done.model_copy(update={"test_set": f"{out}/shards/itw3d"}))
 
 

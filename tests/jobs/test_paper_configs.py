@@ -85,7 +85,7 @@ def test_what_one_stage_writes_the_next_one_reads(filled: Path) -> None:
     (photos,) = g.loading.itw
     assert (photos.url, photos.release_url, photos.release_name) == (annotate.shard_set, annotate.out, annotate.name)
     assert [n.checkpoint for n in evaluate.networks] == [f.out, g.out]
-    assert {evaluate.test_set, *evaluate.mean_pose_from} <= ingested
+    assert {*(t.url for t in evaluate.test_sets), *evaluate.mean_pose_from} <= ingested
     assert evaluate.body.model_copy(update={"h36m_regressor": None}) == f.body
 
 

@@ -1,4 +1,4 @@
-"""A sample's window: whole numbers that lose nothing, and no trace of one where the photograph is whole."""
+"""What a sample says only where there is something to say: its window, and joints of a universal skeleton."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.sample import Sample, Window
+from schemas.sample import Instance, Sample, Window
+from schemas.skeletons import H36M17, MI17
 
 WINDOW = Window(left=10, top=4, width=60, height=30, stored_width=20, stored_height=15)
 
@@ -40,3 +41,24 @@ def test_stored_pixels_share_the_window_s_edges(left: int, width: int, stored: i
     (step, _), (origin, _) = window.step, window.origin
     assert origin - 0.5 * step == pytest.approx(left - 0.5)
     assert origin + step * (stored - 0.5) == pytest.approx(left + width - 0.5)
+
+
+def person(**changes) -> Instance:
+    values = {"annotation_id": "1", "bbox_xywh": (0, 0, 9, 9), "skeleton": "mi17", "joints_img": [(1, 2)] * 17, "joints_valid": [True] * 17}
+    return Instance(**values | changes)
+
+
+def test_joints_of_a_universal_skeleton_survive_the_shard_and_leave_no_trace_where_there_are_none() -> None:
+    known = sample(instances=[person(joints_univ=[(0.0, 1.0, 2.0)] * 17), person()])
+    first, second = json.loads(known.to_bytes())["instances"]
+    assert first["joints_univ"] == [[0, 1, 2]] * 17 and "joints_univ" not in second
+    assert Sample.from_bytes(known.to_bytes()) == known
+    with pytest.raises(ValidationError, match="joints_univ has 16 rows, skeleton mi17 has 17 joints"):
+        person(joints_univ=[(0.0, 1.0, 2.0)] * 16)
+
+
+def test_mi17_is_mpi_infs_order_and_shares_every_joint_with_h36m17() -> None:
+    names = (
+        "Head_top Neck R_Shoulder R_Elbow R_Wrist L_Shoulder L_Elbow L_Wrist R_Hip R_Knee R_Ankle L_Hip L_Knee L_Ankle Pelvis Torso Head"
+    )
+    assert list(MI17.joints) == names.split() and set(MI17.joints) == set(H36M17.joints) and MI17.root == "Pelvis"

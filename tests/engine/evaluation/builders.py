@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from engine.annotators.base import Prediction, no_latent
+from engine.body.cameras import camera_to_image
 from engine.body.smpl import Body, BodyConfig
+from engine.loading.boxes import person_box
 from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
 from engine.releases.commit import commit_shard, make_commit
 from engine.releases.publish import draft_release, publish
@@ -21,13 +24,54 @@ from engine.shards.reader import ShardSet, open_shard_set, read_samples
 from engine.shards.writer import write_shard
 from engine.storage import Store
 from engine.training.checkpoint import commit, history_bytes, part, serialise
+from schemas.crops import CropSpec
 from schemas.manifests import AnnotationPlan, ShardEntry, ShardPlan, ShardSetManifest
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from schemas.records import sha256_hex
 from schemas.sample import Camera, Instance, Sample, SmplParams
+from schemas.skeletons import H36M17, SKELETONS
 
 WIDTH, HEIGHT, FOCAL = 200, 160, 220.0
 ANY_DIGEST = "0" * 64
+PATHS = {
+    "3dpw": "imageFiles/sequence_{}/image_{:05d}.jpg",
+    "mupots": "TS{}/img_{:06d}.jpg",
+    "3dhp": "TS{}/imageSequence/img_{:06d}.jpg",
+    "human36m": "images/s_09_act_02_subact_0{}_ca_04/s_09_{:06d}.jpg",
+}
+UNIVERSAL = 0.9
+"""Size of the universal skeleton over the true one."""
+
+
+class KnowsTheTruth:
+    """An annotator that answers with the truth of a shard set, person by person, turned at the joints by `noise` rad."""
+
+    digest, crop = "0" * 64, CropSpec(128, 96)
+
+    def __init__(self, people: ShardSet, body, noise: float = 0.0, bad: float | None = None) -> None:
+        self.body = body
+        known = [(s, i) for e in people.manifest.shards for s, _ in read_samples(people.fetch(e), e) for i in s.instances]
+        self._smpls = [i.smpl.model_copy(update={"transl": self._in_crop(s, i)}) for s, i in known]
+        self._noise, self._bad, self._next = noise, bad, 0
+
+    def _in_crop(self, sample: Sample, instance: Instance) -> tuple[float, ...]:
+        """The translation that puts the person, in the crop's virtual camera, where the true one is in the photograph."""
+        focal, princpt = camera_to_image(person_box(instance.bbox_xywh, (sample.width, sample.height), self.crop), self.crop.hw)
+        x, y, z = instance.smpl.transl
+        pixel = np.array([x, y]) / z * instance.camera.focal + instance.camera.princpt
+        depth = z * focal[0] / instance.camera.focal[0]
+        return (*((pixel - princpt) / focal * depth).tolist(), float(depth))
+
+    def predict(self, crops_NHW3):
+        assert crops_NHW3.shape[1:] == (*self.crop.hw, 3) and crops_NHW3.dtype == np.uint8
+        mine = self._smpls[self._next : self._next + len(crops_NHW3)]
+        self._next += len(mine)
+        pose = np.array([s.pose for s in mine], np.float32)
+        pose[:, 3:] += np.random.default_rng(self._next).normal(0, self._noise, (len(mine), 69))
+        if self._bad is not None:
+            pose[-1, 5] = self._bad
+        betas, transl = (np.array([getattr(s, name) for s in mine], np.float32) for name in ("betas", "transl"))
+        return Prediction(pose, betas, transl, no_latent(len(mine)))
 
 
 def person(rng: np.random.Generator, number: int, x: float) -> SmplParams:
@@ -65,9 +109,19 @@ def photograph(body: Body, smpls: list[SmplParams]) -> tuple[bytes, list[tuple[f
 
 
 def write_people(
-    url: str, body: Body, images: int = 4, shards: int = 2, truth: bool = True, seed: int = 0, broken: int | None = None
+    url: str,
+    body: Body,
+    images: int = 4,
+    shards: int = 2,
+    truth: bool = True,
+    seed: int = 0,
+    broken: int | None = None,
+    layout: str = "3dpw",
 ) -> ShardSet:
-    """A shard set in 3DPW's manner: two sequences, two persons an image; without `truth`, 2D keypoints alone; one image cut short."""
+    """A shard set in 3DPW's manner: two sequences, two persons an image; without `truth`, 2D keypoints alone; one image cut short.
+
+    In the layout of "mupots", "3dhp" or "human36m" the same persons have measured joints for truth, and no SMPL.
+    """
     rng, store = np.random.default_rng(seed), Store(url)
     samples = []
     for i in range(images):
@@ -75,7 +129,9 @@ def write_people(
         data, boxes = photograph(body, smpls)
         data = data[: len(data) // 2] if i == broken else data
         instances = tuple(instance_of(f"{i}{k}", smpl, box, truth) for k, (smpl, box) in enumerate(zip(smpls, boxes, strict=True)))
-        path = f"imageFiles/sequence_{i % 2}/image_{i:05d}.jpg"
+        path = PATHS[layout].format(i % 2 + 1, i)
+        if layout != "3dpw":
+            instances = tuple(measured(instance, body, "h36m17" if layout == "human36m" else "mi17") for instance in instances)
         sample = Sample(key=f"image{i}", dataset="people", image_path=path, width=WIDTH, height=HEIGHT, instances=instances)
         samples.append((sample, data, "jpg"))
     entries = []
@@ -188,6 +244,17 @@ def instance_of(name: str, smpl: SmplParams, box: tuple[float, float, float, flo
         smpl=smpl if truth else None,
         camera=camera if truth else None,
     )
+
+
+def measured(instance: Instance, body: Body, skeleton: str) -> Instance:
+    """The person with joints for truth: those H36M's regressor makes of the true mesh, and smaller ones as the universal skeleton."""
+    names, smpl = SKELETONS[skeleton].joints, instance.smpl
+    cam_173 = body.regress(torch.from_numpy(posed(body, smpl))[None], "h36m17")[0].numpy()[[H36M17.index(n) for n in names]]
+    camera = instance.camera
+    pixels = cam_173[:, :2] / cam_173[:, 2:] * np.array(camera.focal) + np.array(camera.princpt)
+    joints = {"joints_img": pixels, "joints_cam": cam_173, "joints_univ": UNIVERSAL * cam_173}
+    known = {name: tuple(map(tuple, values.tolist())) for name, values in joints.items()}
+    return Instance(**instance.model_dump() | known | {"skeleton": skeleton, "joints_valid": (True,) * 17, "smpl": None})
 
 
 def _row(sample: Sample, instance: Instance, rng: np.random.Generator, noise: float) -> dict:

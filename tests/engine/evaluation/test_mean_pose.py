@@ -9,6 +9,7 @@ from engine.body.smpl import BodyConfig, load_body
 from engine.errors import EngineError
 from engine.evaluation.mean_pose import chordal_mean, evaluate_mean_person, mean_person, mean_skeleton
 from engine.evaluation.metrics import pa_mpjpe
+from engine.evaluation.protocol_3dpw import ThreeDpw
 from tests.engine.evaluation.builders import write_people
 
 
@@ -32,7 +33,7 @@ def test_the_mean_of_one_person_is_that_person(body, tmp_path):
     one = write_people(str(tmp_path), body, images=1, shards=1)
     mean = mean_person([one], body)
     assert mean.persons == 2
-    result = evaluate_mean_person(mean, one, body)
+    result = evaluate_mean_person(mean, one, ThreeDpw(), body)
     assert 0 < result.best[1].pa_mpjpe_mm <= result.mean_pose.pa_mpjpe_mm < 150
     assert result.best[1].pa_mpjpe_mm == min(result.mean_pose.pa_mpjpe_mm, result.mean_skeleton.pa_mpjpe_mm)
     assert result.mean_skeleton.mpvpe_mm is None and result.mean_pose.mpvpe_mm > 0

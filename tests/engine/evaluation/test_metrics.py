@@ -1,4 +1,4 @@
-"""Metrics against scipy's optimiser, scipy's Procrustes and roma's registration, and their invariances."""
+"""Metrics against scipy's optimiser and Procrustes, roma's registration, quaternions and loops; their invariances; degenerate input."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,13 @@ from scipy.optimize import least_squares
 from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
-from engine.evaluation.metrics import align_similarity, mpjpe, mpvpe, pa_mpjpe, pa_mpvpe, per_axis_errors
+from engine.evaluation.metrics import align_similarity, auc, distances, mpjpe, mpvpe, pa_mpjpe, pa_mpvpe, pck, per_axis_errors
+from tests.engine.evaluation import second
+
+SHAPES = {
+    "as it is": [1, 1, 1], "mirrored": [-1, 1, 1], "planar": [1, 1, 0], "mirrored and planar": [-1, 1, 0], "collinear": [0, 1, 0],
+    "zero size": [0, 0, 0],
+}  # fmt: skip
 
 
 def _poses(seed: int, persons: int = 6, points: int = 14, noise: float = 80.0) -> tuple[np.ndarray, np.ndarray]:
@@ -82,6 +88,46 @@ def test_alignment_never_loses_to_centring_in_squares_and_axes_bound_distances(s
     assert (((aligned - target) ** 2).sum((1, 2)) <= ((centred - target) ** 2).sum((1, 2)) + 1e-6).all()
     axes, distance = per_axis_errors(pred, target), pa_mpjpe(pred, target)
     assert (axes.max(1) <= distance + 1e-9).all() and (distance <= axes.sum(1) + 1e-9).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    points=st.integers(3, 17),
+    noise=st.sampled_from([0.0, 20.0, 400.0]),
+    of_pred=st.sampled_from(list(SHAPES)),
+    of_target=st.sampled_from(list(SHAPES)),
+)
+def test_alignment_agrees_with_quaternions_on_whatever_shape(seed, points, noise, of_pred, of_target):
+    pred, target = _poses(seed, persons=2, points=points, noise=noise)
+    turn = Rotation.random(2, random_state=seed).as_matrix()
+    pred, target = pred * np.array(SHAPES[of_pred], float) @ turn[0], target * np.array(SHAPES[of_target], float) @ turn[1]
+    found = align_similarity(pred, target)
+    expected = np.stack([second.aligned(p, t) for p, t in zip(pred, target, strict=True)])
+    np.testing.assert_allclose(((found - target) ** 2).sum((1, 2)), ((expected - target) ** 2).sum((1, 2)), rtol=1e-6, atol=1e-4)
+    unique = points > 4 and "mirrored" not in (of_pred + of_target)  # elsewhere several transforms may be equally good
+    if unique and of_target in ("as it is", "zero size"):
+        np.testing.assert_allclose(pa_mpjpe(pred, target), [second.pa(p, t) for p, t in zip(pred, target, strict=True)], atol=1e-4)
+        axes = [np.abs(e - t).mean(0) for e, t in zip(expected, target, strict=True)]
+        np.testing.assert_allclose(per_axis_errors(pred, target), axes, atol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.floats(0, 400), st.integers(0, 32).map(lambda k: 5.0 * k), st.just(np.inf)), min_size=1, max_size=17))
+def test_pck_and_auc_agree_with_loops(apart):
+    row = np.array([apart])
+    assert pck(row).mean() == pytest.approx(second.pck(apart)) and auc(row).mean() == pytest.approx(second.auc(apart))
+    assert pck(row, 50).mean() == pytest.approx(second.pck(apart, 50)) and (auc(row) <= pck(row)).all()
+
+
+def test_pck_is_strict_and_wants_distances():
+    assert pck(np.array([[149.999, 150.0, 0.0]])).tolist() == [[1, 0, 1]]
+    assert auc(np.array([[0.0, 150.0]])).tolist() == [[30 / 31, 0]]
+    for share in (pck, auc):
+        with pytest.raises(ValueError, match="1 of 2 distances are NaN"):
+            share(np.array([[1.0, np.nan]]))
+    pred, target = _poses(0)
+    np.testing.assert_allclose(distances(pred, target)[0], second.apart(pred[0], target[0]))
 
 
 def test_a_mirrored_prediction_is_not_forgiven():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from engine.body.smpl import BodyConfig, load_body
-from engine.report.overlay import PALETTE, Figure, Person, contact_sheet, encode_jpeg, photo_and_overlay, side_views
+from engine.report.overlay import PALETTE, Figure, Person, Shape, contact_sheet, encode_jpeg, photo_and_overlay, side_views
 from tests.engine.evaluation.builders import FOCAL, HEIGHT, WIDTH, instance_of, person, posed
 
 PRINCPT = ((WIDTH - 1) / 2, (HEIGHT - 1) / 2)
@@ -25,7 +25,7 @@ def _figure(body, places, truth=False):
         smpl = person(np.random.default_rng(0), k, x)
         vertices = posed(body, smpl) + np.array([0, 0, z - 4], np.float32)
         instance = instance_of(str(k), smpl, (60.0, 10.0, 80.0, 140.0), truth=False)
-        persons.append(Person(vertices, (focal, focal), PRINCPT, instance, vertices if truth else None))
+        persons.append(Person(vertices, (focal, focal), PRINCPT, instance, Shape(vertices, body.faces) if truth else None))
     return Figure(image, persons, ["a photograph", "with people"])
 
 

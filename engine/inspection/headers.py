@@ -1,0 +1,92 @@
+"""What the first bytes of an image say of it, without decoding a pixel."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from PIL import Image
+
+from engine.datasets.base import ImageSource, VideoFrame
+from engine.errors import SampleRejected
+from engine.inspection.photographs import ImageBytes, image_bytes, read_image
+from engine.shards.images import SWAPS_SIDES, format_name, orientation
+
+_HEAD_BYTES = 64 << 10
+_TAIL_BYTES = 64
+_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """A JPEG's or PNG's header."""
+
+    format: str
+    width: int
+    height: int
+    orientation: int
+    """EXIF's; 1 is none, 0 a tag that is no orientation."""
+    size_bytes: int
+    fingerprint: bytes
+    """Of the length and the first 64 KiB: equal files have equal ones."""
+    complete: bool
+    """Whether the end mark is where it belongs."""
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height once the orientation is applied."""
+        return (self.height, self.width) if self.orientation in SWAPS_SIDES else (self.width, self.height)
+
+
+def read_header(image: ImageSource | ImageBytes) -> Header | SampleRejected:
+    """The header, or why there is none: 'image_missing', 'image_unreadable', 'image_empty', 'unsupported_format',
+    'image_too_large' or 'image_undecodable'."""
+    try:
+        size = image_bytes(image)
+        head = read_image(image, 0, _HEAD_BYTES)
+        tail = read_image(image, max(0, size - _TAIL_BYTES))
+        if not head:
+            return SampleRejected("image_empty", "the file has no bytes")
+        found = format_name(head)
+        if found not in _END_MARKS:
+            return SampleRejected("unsupported_format", f"expected JPEG or PNG, found {found}")
+        try:
+            width, height, tag = _parsed(head)
+        except (OSError, SyntaxError, ValueError):
+            if size <= len(head):
+                raise
+            width, height, tag = _parsed(read_image(image))
+    except FileNotFoundError as error:
+        return SampleRejected("image_missing", error.strerror or str(error))
+    except Image.DecompressionBombError as error:
+        return SampleRejected("image_too_large", str(error))
+    except OSError as error:
+        if error.errno is None:
+            return SampleRejected("image_undecodable", f"{type(error).__name__}: {error}")
+        return SampleRejected("image_unreadable", error.strerror or str(error))
+    except Exception as error:  # PIL's parsers raise whatever a broken header leads them into
+        return SampleRejected("image_undecodable", f"{type(error).__name__}: {error}")
+    fingerprint = blake2b(size.to_bytes(8, "little") + head, digest_size=8).digest()
+    return Header(found, width, height, tag, size, fingerprint, _END_MARKS[found] in tail)
+
+
+def read_presence(frame: VideoFrame) -> SampleRejected | None:
+    """Why a video cannot be read, as far as its file's presence tells."""
+    try:
+        size = frame.path.stat().st_size
+    except FileNotFoundError as error:
+        return SampleRejected("image_missing", error.strerror or str(error))
+    except OSError as error:
+        return SampleRejected("image_unreadable", error.strerror or str(error))
+    return None if size else SampleRejected("image_empty", "the video has no bytes")
+
+
+def _parsed(data: bytes) -> tuple[int, int, int]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+        # A PNG's EXIF may stand behind its pixels, where only decoding would find it.
+        tag = orientation(image) if image.format != "PNG" or "exif" in image.info else 1
+    return image.width, image.height, tag
