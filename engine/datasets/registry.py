@@ -12,6 +12,7 @@ from engine.datasets.mpi_inf_3dhp import Mpi3dhp
 from engine.datasets.mpii import Mpii
 from engine.datasets.muco import MuCo
 from engine.datasets.mupots import Mupots
+from engine.datasets.photos import Photos
 from engine.datasets.threedpw import ThreeDPW
 from engine.datasets.up3d import Up3d
 
@@ -27,6 +28,7 @@ DATASETS: dict[str, type[RawDataset]] = {
     "mpii": Mpii,
     "muco": MuCo,
     "mupots": Mupots,
+    "photos": Photos,
     "up3d": Up3d,
 }
 
