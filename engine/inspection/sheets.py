@@ -80,10 +80,8 @@ class _Meshes:
 
 
 def _cell(photograph: Photograph, side: int, solid: bool, mesh: _Meshes, persons: int) -> np.ndarray:
-    caption = [
-        photograph.image_path if photograph.window is None else f"{photograph.key} of {photograph.image_path}",
-        _described(photograph, persons),
-    ]
+    name = photograph.image_path if photograph.window is None else f"{photograph.key} of {photograph.image_path}"
+    caption = [name, _described(photograph, persons, photograph.size)]
     width = side * (1 + solid)
     try:
         image, problem = _decoded(photograph)
@@ -91,6 +89,8 @@ def _cell(photograph: Photograph, side: int, solid: bool, mesh: _Meshes, persons
         strip = np.full((side, width, 3), _QUIET, np.uint8)
         caption.append(f"{rejected.reason}: {rejected}")
     else:
+        if photograph.size is None:
+            caption[1] = _described(photograph, persons, image.shape[1::-1])
         at = canvas(image, photograph.window, photograph.persons, side)
         pictures = [draw_flat(at, photograph.persons)]
         if solid:
@@ -102,12 +102,12 @@ def _cell(photograph: Photograph, side: int, solid: bool, mesh: _Meshes, persons
     return np.pad(np.vstack([strip, _written(caption, width)]), ((_GAP, 0), (_GAP, 0), (0, 0)), constant_values=255)
 
 
-def _described(photograph: Photograph, persons: int) -> str:
+def _described(photograph: Photograph, persons: int, size: tuple[int, int] | None) -> str:
     drawn = len(photograph.persons)
     skeletons = ", ".join(dict.fromkeys(person.skeleton for person in photograph.persons))
-    size = "size not annotated" if photograph.size is None else "{}x{} px".format(*photograph.size)
+    pixels = "size not annotated" if size is None else f"{size[0]}x{size[1]} px"
     who = f"{drawn} person{'s' * (drawn != 1)}" if drawn == persons else f"{drawn} of {persons} persons"
-    return f"{who}, {skeletons}, {size}"
+    return f"{who}, {skeletons}, {pixels}"
 
 
 def _decoded(photograph: Photograph) -> tuple[np.ndarray, list[str]]:
