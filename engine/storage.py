@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -142,6 +143,22 @@ class Store:
         self._require_content(key, os.path.getsize(path))
         with self._errors(key):
             self._backend[1].create_from(self.path(key), os.fspath(path))
+
+    def create_written(self, key: str, write: Callable[[BinaryIO], object]) -> None:
+        """Create an object of what `write` puts into a file, without holding it in memory. Nothing is left of what `write` raises.
+
+        On a local disk that file becomes the object; for other stores it lies in the system's folder for temporary files. AlreadyExists
+        may come before `write` is called.
+        """
+        kind, backend, _ = self._backend
+        if isinstance(backend, LocalDisk):
+            with self._errors(key):
+                backend.create_written(self.path(key), write)
+            return
+        with tempfile.NamedTemporaryFile(prefix=f"{kind}-") as file:
+            write(file)
+            file.flush()
+            self.create_file(key, file.name)
 
     def create_same(self, key: str, data: bytes) -> bool:
         """Create, or accept an object with the same bytes. True if this call wrote it; CommitConflict if others differ."""

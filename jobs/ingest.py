@@ -1,6 +1,6 @@
 """Ingest one split of a raw dataset into a shard set: `ray job submit -- python jobs/ingest.py --config FILE.yaml`.
 
-Submitted again, it completes what an interrupted run left, or finds the shard set finished and does nothing.
+Submitted again, it completes what an interrupted run left, or finds the shard set finished and does nothing. `--dry_run=true` counts.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from engine.config import run_job
+from engine.shards.dry_run import count_ingest
 from engine.shards.ingest import IngestConfig, ingest
 from engine.shards.reader import MANIFEST
 from engine.storage import join
@@ -15,10 +16,17 @@ from schemas.manifests import ShardSetManifest
 
 
 def main(config: IngestConfig) -> None:
-    manifest = ingest(config, say=lambda line: print(line, flush=True))
+    if config.dry_run:
+        print("\n".join(count_ingest(config, say).lines()))
+        return
+    manifest = ingest(config, say)
     for line in summary(manifest):
         print(line)
     print(f"shard set: {join(config.out, MANIFEST)}  digest {manifest.digest()[:16]}")
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 def summary(manifest: ShardSetManifest) -> list[str]:

@@ -45,6 +45,10 @@ class LocalDisk:
         with open(local, "rb") as source:
             _create(path, os.fstat(source.fileno()).st_size, lambda file: shutil.copyfileobj(source, file, 1 << 20))
 
+    def create_written(self, path: str, write: Callable[[BinaryIO], Any]) -> None:
+        """Write a new object with `write`, all of it or none."""
+        _create(path, 0, write)
+
     def replace(self, path: str, expected: bytes, data: bytes) -> bool:
         if not os.path.isfile(path):
             return False

@@ -74,7 +74,7 @@ class Mpi3dhp(RawDataset):
     def settings(self) -> dict[str, Any]:
         if self.layout == "test":
             return {"sequences": sorted(self.options.test)}
-        fits = {"body": self.body.digest} if self.layout == "json" else {}
+        fits = {"body": self.body.digest} if self.layout == "json" and self._json_files().fits else {}
         return {**self.options.train.model_dump(mode="json"), "layout": self.layout, **fits}
 
     def annotation_files(self) -> list[Path]:

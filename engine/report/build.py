@@ -44,6 +44,7 @@ _MEASURES = (
     "PA-MPJPE is the same after the best rotation, scale and shift, so that only the pose counts. MPVPE and PA-MPVPE are the same "
     "for the mesh's vertices."
 )
+_PCK = "Higher is better of 3DPCK, the percentage of joints less than 150 mm away, and of AUC, its mean over thresholds up to 150 mm."
 _BASELINE = "The grey row is the baseline: one and the same answer for everybody. A network that has learned something is well below it."
 _RELEASE_ROW = (
     "The row of a release measures the pseudo-GT itself, on the photographs it annotates: other images than the test set's, so it does not "
@@ -119,6 +120,7 @@ def _results_section(results: Results) -> Section:
         if len(results.test_sets) > 1:
             blocks.append(Text(f"On {test_set.title}, by protocol {test_set.protocol}:"))
         blocks += [Table(columns, rows, highlight=frozenset({0}) if test_set.baseline else frozenset()), Text(_MEASURES)]
+        blocks += [Text(_PCK)] if "3DPCK" in columns else []
         blocks += [Text(_BASELINE)] if test_set.baseline else []
         blocks += [Text(_RELEASE_ROW)] if results.pseudo_gt and test_set == results.test_sets[0] else []
         blocks += [Text(line) for line in notes(results, test_set)]

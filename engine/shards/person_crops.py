@@ -18,6 +18,7 @@ from pydantic import Field
 
 from engine.config import Config
 from engine.errors import SampleRejected
+from engine.shards.images import loaded
 from schemas.manifests import QuarantineRow
 from schemas.sample import Sample, Window
 
@@ -60,9 +61,10 @@ class PersonCrops:
 def person_crops(sample: Sample, image: bytes, config: PersonCropConfig) -> PersonCrops:
     """A sample and JPEG bytes for every person of a whole photograph, in order. Same input, same bytes.
 
-    The crop of person n of photograph K has the key `K-n`; dataset, image path and annotation id stay.
+    The crop of person n of photograph K has the key `K-n`; dataset, image path and annotation id stay. SampleRejected 'image_undecodable'
+    where the photograph cannot be decoded.
     """
-    photograph = Image.open(io.BytesIO(image)).convert("RGB")
+    photograph = loaded(Image.open(io.BytesIO(image))).convert("RGB")
     crops, quarantine = [], []
     for number, person in enumerate(sample.instances):
         try:

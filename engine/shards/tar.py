@@ -1,4 +1,4 @@
-"""A strict reader of the one kind of tar that shards are.
+"""A strict reader of the one kind of tar that shards are, and the headers it is written with.
 
 Python's tarfile, and WebDataset above it, take a damaged header for the end of the archive and stop without a word. Here
 every byte of structure is accounted for: plain headers with right checksums, plain names, regular files, and the two
@@ -16,8 +16,32 @@ from engine.errors import ShardCorrupt
 BLOCK = 512
 MAX_IMAGE_BYTES = 256 << 20
 MAX_JSON_BYTES = 16 << 20
+_RECORD = 20 * BLOCK
+"""Archives end on a multiple of this, as every tar program writes them."""
+_MODE, _ZERO_ID, _NO_TIME, _PLAIN = b"0000444\0", b"0000000\0", b"00000000000\0", b"0"
 _ZEROS = bytes(1 << 16)
 _NAME = re.compile(rb"([A-Za-z0-9_-]+)\.(jpg|jpeg|png|json)")
+
+
+def header(name: str, size: int) -> bytes:
+    """The block before a member's content: a plain file that everybody may read, of no user and no time."""
+    plain, octal = name.encode(), b"%011o\0" % size
+    if len(plain) > 100 or not _NAME.fullmatch(plain):
+        raise ValueError(f"member name {name!r}: expected <key>.jpg, .png or .json, at most 100 bytes")
+    start = plain.ljust(100, b"\0") + _MODE + _ZERO_ID + _ZERO_ID + octal + _NO_TIME
+    end = _PLAIN + bytes(100) + b"ustar\x0000"
+    checksum = sum(start) + sum(end) + 8 * 32
+    return (start + b"%06o\0 " % checksum + end).ljust(BLOCK, b"\0")
+
+
+def padding(size: int) -> bytes:
+    """Zeros behind a member's content."""
+    return _ZEROS[: -size % BLOCK]
+
+
+def end_mark(size: int) -> bytes:
+    """Zeros behind the last member of an archive that is this long."""
+    return _ZEROS[: 2 * BLOCK + -(size + 2 * BLOCK) % _RECORD]
 
 
 class Member(NamedTuple):

@@ -1,45 +1,78 @@
 """Samples to one tar whose bytes depend on nothing but the samples: sorted, canonical JSON, no clock, no user.
 
-The tar is WebDataset's: members `<key>.jpg` (or .png) and `<key>.json`.
+The tar is WebDataset's: members `<key>.jpg` (or .png) and `<key>.json`. It is written as it comes, so a shard needs no more memory than
+its largest image, and hashed while its pieces are warm.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from webdataset import TarWriter
-
-from engine.shards.tar import members
-from schemas.manifests import ShardIndexRow
-from schemas.records import canonical_json
+from engine.shards.tar import end_mark, header, padding
 from schemas.sample import Sample
+
+
+class ShardWriter:
+    """One tar, written piece by piece in the order of `add`, and its index. Nothing is left in memory but the index."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write, self._sha256 = write, hashlib.sha256()
+        self._pending = b""
+        self._size = 0
+        self._rows: list[bytes] = []
+        self.samples = self.instances = 0
+
+    def add(self, key: str, image: bytes, extension: str, record: bytes, instances: int) -> None:
+        """An image ('jpg' or 'png') and its sample's JSON. Keys must be plain, unique and come in order; none of the two may be empty."""
+        members = sorted(((extension, image), ("json", record)))  # as WebDataset's writer orders them
+        offsets = {}
+        for suffix, content in members:
+            before = self._pending + header(f"{key}.{suffix}", len(content))
+            offsets[suffix] = self._size + len(before)
+            if suffix == "json":
+                self._pending = before + content + padding(len(content))
+            else:
+                self._put(before)
+                self._put(content)
+                self._pending = padding(len(content))
+        self.samples += 1
+        self.instances += instances
+        self._rows.append(
+            b'{"image_offset":%d,"image_size":%d,"instances":%d,"json_offset":%d,"json_size":%d,"key":"%s"}\n'
+            % (offsets[extension], len(image), instances, offsets["json"], len(record), key.encode())
+        )
+
+    def close(self) -> None:
+        """Write the archive's end."""
+        self._put(self._pending)
+        self._put(end_mark(self._size))
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size
+
+    @property
+    def sha256(self) -> str:
+        """Of the tar, once it is closed."""
+        return self._sha256.hexdigest()
+
+    def index(self) -> bytes:
+        """JSON lines of ShardIndexRow."""
+        return b"".join(self._rows)
+
+    def _put(self, data: bytes) -> None:
+        self._write(data)
+        self._sha256.update(data)
+        self._size += len(data)
 
 
 def write_shard(samples: Iterable[tuple[Sample, bytes, str]]) -> tuple[bytes, bytes]:
     """Tar bytes and index bytes (JSON lines of ShardIndexRow) of (sample, image bytes, 'jpg' | 'png'), in the order of their keys."""
-    ordered = sorted(samples, key=lambda item: item[0].key)
     buffer = io.BytesIO()
-    with TarWriter(buffer, user="", group="", mode=0o444, mtime=0, encoder=False) as tar:
-        for sample, image, extension in ordered:
-            tar.write({"__key__": sample.key, extension: image, "json": sample.to_bytes()})
-    data = buffer.getvalue()
-    return data, _index(data, [len(sample.instances) for sample, _, _ in ordered])
-
-
-def _index(data: bytes, instances: list[int]) -> bytes:
-    found = members(data)
-    rows = []
-    for (first, second), count in zip(zip(found[0::2], found[1::2], strict=True), instances, strict=True):
-        image, record = (second, first) if first.extension == "json" else (first, second)
-        rows.append(
-            ShardIndexRow(
-                key=image.key,
-                image_offset=image.offset,
-                image_size=image.size,
-                json_offset=record.offset,
-                json_size=record.size,
-                instances=count,
-            )
-        )
-    return b"".join(canonical_json(row.model_dump(mode="json")) + b"\n" for row in rows)
+    writer = ShardWriter(buffer.write)
+    for sample, image, extension in sorted(samples, key=lambda item: item[0].key):
+        writer.add(sample.key, image, extension, sample.to_bytes(), len(sample.instances))
+    writer.close()
+    return buffer.getvalue(), writer.index()

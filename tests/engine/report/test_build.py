@@ -8,7 +8,7 @@ from PIL import Image
 from rich.console import Console
 
 from engine.body.smpl import BodyConfig, load_body
-from engine.errors import ShardCorrupt
+from engine.errors import MissingInput, ShardCorrupt
 from engine.evaluation.run import EvaluateConfig, evaluate
 from engine.report.build import ReportConfig, build_report
 from engine.report.pictures import drawn_keys, figures, lowest_keys, spread_keys
@@ -74,6 +74,12 @@ def test_images_are_chosen_as_said(made):
     assert lowest_keys(table, "score", 2) == order[:2]
     assert spread_keys(table, "score", 2) == [order[0], order[-1]] and spread_keys(table, "score", 99) == order
     assert spread_keys(table.slice(0, 0), "score", 3) == []
+
+
+def test_a_test_set_that_was_not_evaluated_is_refused(made, tmp_path):
+    other = write_people(str(tmp_path), made[3], images=2)
+    with pytest.raises(MissingInput, match=r"none of the test sets the results are of \(people/test\)"):
+        build_report(made[0].model_copy(update={"test_set": other.url, "out": f"{tmp_path}/out"}), quiet())
 
 
 def test_rows_of_another_shard_set_are_refused(made, tmp_path):
