@@ -70,6 +70,14 @@ class PhotosOptions(Config):
     """Your own photographs and videos."""
 
     boxes: str | None = Field(None, description="file below the root with the persons' boxes, JSON or CSV; null: the detector finds them")
-    detector: str | None = Field(None, description="name of a person detector, where there are no boxes")
-    skeleton: str = Field("coco17", description="skeleton of the keypoints in `boxes`, if it has any")
+    detector: str | None = Field(
+        None, description="person detector, where there are no boxes: ssdlite, or `module:function` of your own (docs/YOUR_PHOTOGRAPHS.md)"
+    )
+    min_score: float = Field(0.5, ge=0, le=1, description="persons the detector is less sure of are not taken; 0 to 1")
+    skeleton: str = Field("coco17", description="skeleton of the keypoints in `boxes` or of the detector, if there are any")
+    coordinates: Literal["upright", "stored"] = Field(
+        "upright",
+        description="boxes are of photographs as viewers show them, turned by their EXIF orientation, or of their pixels as stored; a COCO "
+        "file that says width and height says it itself",
+    )
     video_stride: int = Field(1, ge=1, description="frames of a video: keep those whose number is a multiple of this")

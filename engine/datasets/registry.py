@@ -11,6 +11,7 @@ from engine.datasets.lsp import Lsp, Lspet
 from engine.datasets.mpi_inf_3dhp import Mpi3dhp
 from engine.datasets.mpii import Mpii
 from engine.datasets.muco import MuCo
+from engine.datasets.photos import Photos
 from engine.datasets.threedpw import ThreeDPW
 
 DATASETS: dict[str, type[RawDataset]] = {
@@ -24,6 +25,7 @@ DATASETS: dict[str, type[RawDataset]] = {
     "mpi_inf_3dhp": Mpi3dhp,
     "mpii": Mpii,
     "muco": MuCo,
+    "photos": Photos,
 }
 
 

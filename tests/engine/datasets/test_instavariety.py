@@ -31,11 +31,6 @@ from tests.engine.datasets.round_trip import assert_round_trip
 JOINTS = INSTAVARIETY25.joints
 
 
-@pytest.fixture(scope="module")
-def mannequin() -> Mannequin:
-    return Mannequin()
-
-
 def _found(root: Path, split: str = "train", every_nth: int = 1) -> list[Found]:
     options = InstaVarietyOptions(every_nth=every_nth)
     return list(open_dataset(DatasetConfig(name="instavariety", root=str(root), split=split, instavariety=options)).items())
