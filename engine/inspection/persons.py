@@ -58,7 +58,7 @@ class Persons:
         return errors
 
     def persons_of(self) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes of the images' keys, and how many persons each has."""
+        """Hashes of the images (key and path), and how many persons each has."""
         return self._images.totals()
 
     def figures(self, skipped: Counter[str], unreadable: Counter[str], unreadable_persons: int) -> PersonFigures:
@@ -87,12 +87,12 @@ class Persons:
         )
 
     def _one(self, person: Person) -> None:
-        who, key = person.instance, person.key
+        who, key, path = person.instance, person.key, person.image_path
         self._persons += 1
-        self._images.add(key, 1)
-        if not self._ids.add(key, who.annotation_id):
+        self._images.add(1, key, path)
+        if not self._ids.add(key, path, who.annotation_id):
             self._findings.add("annotation_id_twice", key, who.annotation_id)
-        if any(who.joints_valid) and not self._people.add(key, repr((who.joints_img, who.joints_valid))):
+        if any(who.joints_valid) and not self._people.add(key, path, repr((who.joints_img, who.joints_valid))):
             self._findings.add("person_twice", key, who.annotation_id)
         smpl = who.smpl
         has = {

@@ -147,6 +147,7 @@ def loaded(image: Image.Image) -> Image.Image:
 
 
 def format_name(data: bytes) -> str:
+    """An image format by its first bytes: "JPEG", "PNG", or words for what cannot be stored."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":

@@ -106,6 +106,6 @@ def test_a_sheet_shows_a_broken_image_as_broken_and_says_what_limits_it(tmp_path
     )
     notes: list[str] = []
     config = SheetConfig(columns=4, cell_px=128, images_a_sheet=4)
-    sheets = list(draw_sheets([good, bad] * 3, config, BodyConfig(kind="smpl", smpl_dir=str(tmp_path)), lambda key: 1, notes))
+    sheets = list(draw_sheets([good, bad] * 3, config, BodyConfig(kind="smpl", smpl_dir=str(tmp_path)), lambda photograph: 1, notes))
     assert len(sheets) == 2 and sheets[0].shape[1] == 2 * (2 * 128 + 6)
     assert len(notes) == 1 and "gender male" in notes[0] and "SMPL_" in notes[0]

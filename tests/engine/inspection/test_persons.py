@@ -22,7 +22,7 @@ SIZE = (1000, 1000)
 def _inspect(*found: tuple[str, Instance], size: tuple[int, int] | None = SIZE) -> tuple[Findings, PersonFigures, np.ndarray]:
     findings = Findings()
     persons = Persons(findings)
-    errors = persons.add([Person(key, instance, size) for key, instance in found])
+    errors = persons.add([Person(key, f"{key}.jpg", instance, size) for key, instance in found])
     return findings, persons.figures(Counter(crowd=2), Counter(), 0), errors
 
 

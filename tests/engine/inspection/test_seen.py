@@ -30,7 +30,7 @@ def test_parts_are_told_apart() -> None:
 def test_sums_are_those_of_a_counter(additions: list[tuple[str, int]]) -> None:
     tally, expected = Tally(), Counter()
     for name, count in additions:
-        tally.add(name, count)
+        tally.add(count, name)
         expected[name] += count
     names, totals = tally.totals()
     assert dict(zip(names.tolist(), totals.tolist(), strict=True)) == {name_hash(name): total for name, total in expected.items()}
