@@ -11,7 +11,7 @@ from pydantic import Field
 from engine.config import Config
 from engine.errors import AlreadyExists, ConfigError
 from engine.synthetic.atlas import Mannequin
-from engine.synthetic.layouts import coco, crowdpose, human36m, lsp, mpi_inf_3dhp, mpii, muco
+from engine.synthetic.layouts import coco, crowdpose, human36m, instavariety, lsp, mpi_inf_3dhp, mpii, muco, photos
 from engine.synthetic.shots import Shot, TrueImage, make_shots
 
 
@@ -36,6 +36,10 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "crowdpose": Layout("crowdpose", "train", crowdpose.write, people=(2, 3)),
     "human36m": Layout("human36m", "train", human36m.write, (1, 1), views=4, options=("--dataset.human36m.train.subjects=[1]",)),
+    "instavariety": Layout("instavariety", "train", instavariety.write, (1, 1)),
+    "instavariety_pixels": Layout(
+        "instavariety", "train", lambda root, shots: instavariety.write(root, shots, layout=instavariety.TrackFiles(phis=False)), (1, 1)
+    ),
     "lsp": Layout("lsp", "train", lsp.write_lsp, (1, 1)),
     "lspet": Layout("lspet", "train", lsp.write_lspet, (1, 1)),
     "mpi_inf_3dhp": Layout(
@@ -55,6 +59,11 @@ LAYOUTS: dict[str, Layout] = {
     "mpii_list": Layout("mpii", "train", mpii.write_mpii_list),
     "mpii_trb": Layout("mpii", "train", mpii.write_mpii_trb),
     "muco": Layout("muco", "train", muco.write, (2, 3)),
+    "photos": Layout("photos", "all", photos.write, options=("--dataset.photos.boxes=boxes.json",)),
+    "photos_csv": Layout(
+        "photos", "all", lambda root, shots: photos.write(root, shots, "csv"), options=("--dataset.photos.boxes=boxes.csv",)
+    ),
+    "photos_video": Layout("photos", "all", photos.write_videos, options=("--dataset.photos.boxes=boxes.json",)),
 }
 
 

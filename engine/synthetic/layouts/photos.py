@@ -33,6 +33,12 @@ def write(
     return write_boxes(root, dict(zip(names, shots, strict=True)), form, skeleton, keypoints and form != "csv", ids)
 
 
+def write_videos(root: Path, shots: list[Shot]) -> list[TrueImage]:
+    """`clip.mp4` of all shots and `boxes.json` in the short form for every frame of it."""
+    write_video(root / "clip.mp4", map(pixels, shots))
+    return write_boxes(root, {f"clip.mp4#{i}": shot for i, shot in enumerate(shots)}, "short")
+
+
 def write_boxes(
     root: Path, shots: dict[str, Shot], form: Form, skeleton: Skeleton = COCO17, keypoints: bool = True, ids: bool = True
 ) -> list[TrueImage]:

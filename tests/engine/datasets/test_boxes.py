@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from engine.datasets import boxes
 from engine.datasets.base import SkippedInstances
 from engine.datasets.boxes import BoxedPerson, read_boxes
 from engine.errors import RawDataError
@@ -101,14 +100,3 @@ def test_bytes_that_are_not_text(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"image,x,y,width,height\n\xff\xfe,1,2,3,4\n")
         with pytest.raises(RawDataError, match="expected"):
             list(read_boxes(tmp_path / name, COCO17))
-
-
-def test_the_examples_of_the_documentation_are_read(tmp_path: Path) -> None:
-    blocks = [block for block in boxes.__doc__.split("\n\n") if block.startswith("    ")]
-    (tmp_path / "a.csv").write_text("\n".join(line.strip() for line in blocks[2].splitlines()))
-    assert [p[:2] for p in read_boxes(tmp_path / "a.csv", COCO17)] == [("beach/a.jpg", "anna")]
-    for block in blocks[:2]:
-        text = block.replace(", ...]", "]").replace('"keypoints": [500, 260, 2], ', "").replace(', "keypoints": [500, 260, 2]', "")
-        text = text.replace(', "keypoints": [[500, 260, 0.9]]', "").replace(', "keypoints": ["nose"]', "")
-        found = _read(tmp_path / "a.json", text)
-        assert found and isinstance(found[0], BoxedPerson) and found[0].bbox_xywh == (410, 220, 180, 460)

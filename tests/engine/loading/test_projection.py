@@ -245,4 +245,4 @@ def test_colour_is_a_gain_a_channel_clipped_to_white(gain: list[float], seed: in
     crop = np.random.default_rng(seed).integers(0, 256, (64, 48, 3), dtype=np.uint8)
     expected = np.clip(crop.astype(np.float64) * gain, 0, 255)
     apply_gain(crop, np.array(gain))
-    assert np.abs(crop - expected).max() <= 0.5 + 1e-9
+    assert np.abs(crop - expected).max() <= 0.5 + 4e-5  # a product of up to 306 in single precision
