@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from engine.datasets.base import ImageFile, ImageSource
 from engine.errors import SampleRejected
@@ -72,6 +72,8 @@ def read_header(image: ImageSource | ImageBytes) -> Header | SampleRejected:
         return SampleRejected("image_missing", error.strerror or str(error))
     except Image.DecompressionBombError as error:
         return SampleRejected("image_too_large", str(error))
+    except UnidentifiedImageError:  # its message holds an address in memory, another one every time
+        return SampleRejected("image_undecodable", "no readable JPEG or PNG header")
     except OSError as error:
         if error.errno is None:
             return SampleRejected("image_undecodable", f"{type(error).__name__}: {error}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from engine.body.config import BodyConfig
 from engine.body.smpl import Body, load_body
@@ -141,6 +141,8 @@ def _source(image: ImageSource) -> Source:
 def _pixels(data: bytes) -> np.ndarray:
     try:
         return np.asarray(Image.open(io.BytesIO(data), formats=("JPEG", "PNG")).convert("RGB"))
+    except UnidentifiedImageError:
+        raise SampleRejected("image_undecodable", "no readable JPEG or PNG header") from None
     except Exception as error:  # a shard's image is not proved decodable here
         raise SampleRejected("image_undecodable", f"{type(error).__name__}: {error}") from None
 

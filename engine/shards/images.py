@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
 from engine.config import Config
@@ -127,6 +127,8 @@ def _opened(data: bytes, config: ImageConfig) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise SampleRejected("image_too_large", str(error)) from None
+    except UnidentifiedImageError:  # its message holds an address in memory, another one every time
+        raise SampleRejected("image_undecodable", "no readable JPEG or PNG header") from None
     except Exception as error:  # PIL's parsers raise whatever a broken header leads them into
         raise SampleRejected("image_undecodable", f"{type(error).__name__}: {error}") from None
     if config.check == "structure":

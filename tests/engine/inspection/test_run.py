@@ -58,7 +58,7 @@ def broken(tmp_path: Path) -> Path:
     people = [annotation(100 + i, i) for i in images if i < 14 and i != 7]
     people.append(annotation(100 + 7, 7, bbox=[5, 5, 50, 60]))
     people += [
-        annotation(201, 13, bbox=[60, 8, 90, 45]),
+        annotation(201, 13, bbox=[15, 8, 90, 45]),
         annotation(202, 13, keypoints=[v for i in range(17) for v in ((200 if i == 9 else 20 + i), 12 + i, 1)]),
         annotation(203, 13, iscrowd=1),
         annotation(204, 13, keypoints=[0] * 51, num_keypoints=0),
@@ -78,9 +78,7 @@ PLANTED = {
 def test_everything_that_was_planted_is_counted(broken: Path, tmp_path: Path) -> None:
     report = _inspect(dataset=_coco(broken), out=str(tmp_path / "out"), sheet=SheetConfig(images=12, choose="worst", cell_px=96))
     found = _counts(report)
-    # 7 is drawn into a swapped frame, where some of its joints are outside of what the annotation calls the image.
-    assert {name: found.get(name, 0) - (name == "joint_outside_image" and found[name] == 2) for name in PLANTED} == PLANTED
-    assert set(found) == set(PLANTED)
+    assert found == PLANTED
     where = {finding.name: finding.examples[0].key for finding in report.findings}
     assert (where["image_missing"], where["size_swapped"], where["same_content"]) == ("b_missing", "g_swapped", "k_copy")
     assert (report.images.images, report.images.examined) == (13, 13)
@@ -115,12 +113,12 @@ def test_images_are_examined_as_asked(broken: Path) -> None:
     assert some.images.examined == 5 and "5 of 13" in some.notes[0]
     assert _inspect(dataset=_coco(broken), examine_images="sample", sample=5) == some
     every = _inspect(dataset=_coco(broken), examine_images="sample", sample=50)
-    assert every.findings == _inspect(dataset=_coco(broken)).findings or _counts(every) == _counts(_inspect(dataset=_coco(broken)))
+    assert _counts(every) == _counts(_inspect(dataset=_coco(broken)))
 
 
 @pytest.mark.parametrize("crops", [None, PersonCropConfig(max_person_px=64)])
 def test_a_shard_set_has_what_was_ingested(broken: Path, tmp_path: Path, crops: PersonCropConfig | None) -> None:
-    manifest = ingest(IngestConfig(dataset=_coco(broken), out=str(tmp_path / "shards"), samples_per_shard=4, person_crops=crops))
+    manifest = ingest(IngestConfig(dataset=_coco(broken), out=str(tmp_path / "shards"), samples_per_shard=4, person_crops=crops, workers=0))
     report = _inspect(shards=str(tmp_path / "shards"), out=str(tmp_path / "out"), sheet=SheetConfig(images=4, cell_px=96))
     assert (report.images.images, report.persons.persons) == (manifest.samples, manifest.instances)
     assert report.persons.skipped == manifest.skipped
@@ -131,7 +129,7 @@ def test_a_shard_set_has_what_was_ingested(broken: Path, tmp_path: Path, crops: 
 
 
 def test_a_damaged_shard_is_a_finding(broken: Path, tmp_path: Path) -> None:
-    manifest = ingest(IngestConfig(dataset=_coco(broken), out=str(tmp_path / "shards"), samples_per_shard=4))
+    manifest = ingest(IngestConfig(dataset=_coco(broken), out=str(tmp_path / "shards"), samples_per_shard=4, workers=0))
     first, *_, last = (tmp_path / "shards" / entry.path for entry in manifest.shards)
     data = bytearray(first.read_bytes())
     data[700] ^= 1
