@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,8 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_jobs_stay_thin() -> None:
     for path in (REPO / "jobs").glob("*.py"):
         assert len(path.read_text().splitlines()) < 80, f"{path.name}: an entry point parses, builds the config and calls one function"
+
+
+def test_no_job_hides_a_module_of_python() -> None:
+    """A script's folder comes first on its path: a jobs/inspect.py would be what every library gets that imports `inspect`."""
+    assert not {path.stem for path in (REPO / "jobs").glob("*.py")} & sys.stdlib_module_names

@@ -130,7 +130,7 @@ class _Counter:
                 if self._examine == "none" and is_new:
                     self.images.count_unexamined(photograph)
                 self._sample.offer(replace(photograph, persons=()), float(name_hash(photograph.key)), is_new)
-        persons = [Person(p.key, who, size) for p, size in zip(photographs, sizes, strict=True) for who in p.persons]
+        persons = [Person(p.key, p.image_path, who, size) for p, size in zip(photographs, sizes, strict=True) for who in p.persons]
         errors = iter(self.persons.add(persons)) if persons else iter(())
         kinds = self.findings.take_recent()
         sheet = self._config.sheet
