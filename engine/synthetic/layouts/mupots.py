@@ -78,7 +78,7 @@ def write_json(root: Path, shots: list[Shot], *, invalid: frozenset[tuple[int, i
                 if valid:
                     persons.append(whole_person(shot, p, MI17.joints, str(identity)))
             truth.append(_image(root, number, f, shot, persons))
-    (root / "MuPoTS-3D.json").write_text(json.dumps({"images": images, "annotations": annotations.view(Cell)}))
+    (root / "MuPoTS-3D.json").write_text(json.dumps({"images": images, "annotations": annotations}))
     return truth
 
 
