@@ -12,10 +12,13 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+"""Made once: `json.dumps` would make one a call, a third of what a small record costs."""
+
 
 def canonical_json(value: Any) -> bytes:
     """The one byte form of a JSON value. ValueError on NaN and infinities."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def sha256_hex(data: bytes | mmap | memoryview) -> str:

@@ -112,6 +112,8 @@ class Mupots(RawDataset):
 
     def _sequence(self, name: str, path: Path) -> Iterator[Found]:
         cells_FP = read_mat(path, "annotations")["annotations"]
+        if isinstance(cells_FP, dict):  # version 5 does not tell a struct from a cell of one
+            cells_FP = np.array([[cells_FP]], object)
         if not isinstance(cells_FP, np.ndarray) or cells_FP.dtype != object or cells_FP.ndim != 2:
             found = getattr(cells_FP, "shape", type(cells_FP).__name__)
             raise RawDataError(f"{path}: expected annotations as a cell of frames x persons, found {found}")

@@ -73,13 +73,12 @@ class ThreeDPW(RawDataset):
         if self.layout == "json":
             yield from ConvertedFile(files[0], self.image_file).items()
             return
-        seen: dict[str, Path] = {}
         for path in files:
             try:
                 sequence = RawSequence(path, read_pickle(path))
                 self.image_file(sequence.image_path(0))
-                if (other := seen.setdefault(sequence.name, path)) is not path:
-                    raise RawDataError(f"{path}: is sequence {sequence.name} as {other.name} is; remove the copy")
+                if path.stem != sequence.name and path.with_name(f"{sequence.name}.pkl") in files:
+                    raise RawDataError(f"{path}: is sequence {sequence.name} as {sequence.name}.pkl is; remove the copy")
             except (UnsafeInput, RawDataError) as error:
                 if len(files) == 1:
                     raise

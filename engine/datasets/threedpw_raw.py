@@ -64,9 +64,9 @@ class RawSequence:
     def wrong_calibration(self, image_wh: tuple[int, int]) -> str | None:
         """What is wrong with `cam_intrinsics` for images of this size and the detections in `poses2d`, or None."""
         (fx, fy), (cx, cy) = self.camera.focal, self.camera.princpt
-        if not is_camera(self.camera) or not (0 < cx < image_wh[0] and 0 < cy < image_wh[1]):
+        if not is_camera(self.camera) or not all(0.2 < c / side < 0.8 for c, side in zip((cx, cy), image_wh, strict=True)):
             return (
-                f"expected cam_intrinsics of a camera with its principal point inside images of {image_wh[0]}x{image_wh[1]}, "
+                f"expected cam_intrinsics of a camera with its principal point near the middle of images of {image_wh[0]}x{image_wh[1]}, "
                 f"found focal {fx}, {fy} and principal point {cx}, {cy}; they are of another size of image"
             )
         off = np.concatenate([person.off_detections(self.cam_poses_F44, self.camera) for person in self._persons])

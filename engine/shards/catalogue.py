@@ -22,9 +22,8 @@ from typing import Any
 from engine.datasets.base import MAX_KEY_LENGTH, ImageSlice, ImageSource, RawItem, SkippedInstances, Unreadable, VideoFrame
 from engine.datasets.base import Found as FoundInDataset
 from engine.errors import StorageError
-from engine.shards.picture import Person, Picture, Source
+from engine.shards.picture import Person, Picture, Source, person_json
 from schemas.manifests import QuarantineRow
-from schemas.records import canonical_json
 
 _KEY = re.compile(rf"[A-Za-z0-9_\-]{{1,{MAX_KEY_LENGTH}}}")
 _CACHE_KIB = 64 << 10
@@ -67,8 +66,7 @@ class Catalogue:
             return
         image = (item.key, item.image_path, *self._source(item.image), item.width, item.height)
         for person in item.instances:
-            json = canonical_json(person.model_dump()).decode()
-            self._rows.append((*image, person.annotation_id, *person.bbox_xywh, json))
+            self._rows.append((*image, person.annotation_id, *person.bbox_xywh, person_json(person)))
         if len(self._rows) >= _BATCH:
             self._flush()
 

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from engine.config import Config
 from engine.errors import SampleRejected
-from engine.shards.structure import JPEG, PNG, check_whole, has_metadata, without_metadata
+from engine.shards.structure import JPEG, PNG, read_structure, without_metadata
 
 _ORIENTATION = 0x0112
 _MAGIC = {
@@ -94,9 +94,17 @@ def settle(data: bytes, annotated_wh: tuple[int, int] | None, config: ImageConfi
         raise SampleRejected("image_too_large", f"{len(data)} bytes, at most {config.max_bytes} allowed")
     if not data.startswith((JPEG, PNG)):
         raise SampleRejected("unsupported_format", f"expected JPEG or PNG, found {format_name(data)}; convert it")
-    image = _opened(data, config)
-    extension: Literal["jpg", "png"] = "png" if image.format == "PNG" else "jpg"
-    tag = orientation(image) if extension == "jpg" or config.check == "decode" or has_metadata(data) else 1  # PIL would decode a PNG
+    extension: Literal["jpg", "png"] = "png" if data.startswith(PNG) else "jpg"
+    if config.check == "structure":
+        width, height, has_metadata = read_structure(data)
+        _check_pixels((width, height), config)
+        if not has_metadata:
+            _check_size(annotated_wh, [(width, height)])
+            return StoredImage(data, extension, width, height, 1)
+        image = _opened(data, config)
+    else:
+        image = loaded(_opened(data, config))
+    tag = orientation(image)
     if tag == 1:
         _check_size(annotated_wh, [image.size])
         return StoredImage(data, extension, *image.size, 1)
@@ -110,31 +118,24 @@ def settle(data: bytes, annotated_wh: tuple[int, int] | None, config: ImageConfi
 def settle_frame(pixels_HW3: np.ndarray, annotated_wh: tuple[int, int] | None, config: ImageConfig) -> StoredImage:
     """The image to store of a video's frame, (H, W, 3) uint8 RGB. SampleRejected 'image_too_large' or 'size_mismatch'."""
     height, width, _ = pixels_HW3.shape
-    if width * height > config.max_pixels:
-        raise SampleRejected("image_too_large", f"{width}x{height} pixels, at most {config.max_pixels} allowed")
+    _check_pixels((width, height), config)
     _check_size(annotated_wh, [(width, height)])
     extension: Literal["jpg", "png"] = "png" if config.frames == "png" else "jpg"
     return StoredImage(_encoded(Image.fromarray(pixels_HW3), extension, config.frame_quality), extension, width, height, 1)
 
 
 def _opened(data: bytes, config: ImageConfig) -> Image.Image:
-    """The image, its header read and, as `config.check` says, its structure checked or its pixels decoded."""
+    """The image with its header read."""
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-        if image.width * image.height > config.max_pixels:
-            raise SampleRejected("image_too_large", f"{image.width}x{image.height} pixels, at most {config.max_pixels} allowed")
-    except SampleRejected:
-        raise
     except Image.DecompressionBombError as error:
         raise SampleRejected("image_too_large", str(error)) from None
     except UnidentifiedImageError:  # its message holds an address in memory, another one every time
         raise SampleRejected("image_undecodable", "no readable JPEG or PNG header") from None
     except Exception as error:  # PIL's parsers raise whatever a broken header leads them into
         raise SampleRejected("image_undecodable", f"{type(error).__name__}: {error}") from None
-    if config.check == "structure":
-        check_whole(data)
-        return image
-    return loaded(image)
+    _check_pixels(image.size, config)
+    return image
 
 
 def loaded(image: Image.Image) -> Image.Image:
@@ -174,6 +175,11 @@ def _applied(tag: int, stored_wh: tuple[int, int], annotated_wh: tuple[int, int]
     if annotated_wh is None or stored_wh == upright_wh:
         return tag if config.ambiguous_orientation == "upright" else 1
     return tag if annotated_wh == upright_wh else 1
+
+
+def _check_pixels(wh: tuple[int, int], config: ImageConfig) -> None:
+    if wh[0] * wh[1] > config.max_pixels:
+        raise SampleRejected("image_too_large", f"{wh[0]}x{wh[1]} pixels, at most {config.max_pixels} allowed")
 
 
 def _check_size(annotated_wh: tuple[int, int] | None, possible: list[tuple[int, int]]) -> None:

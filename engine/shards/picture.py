@@ -6,11 +6,13 @@ Loaders have validated every person; from there on its canonical JSON is carried
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from schemas.records import canonical_json
+from schemas.sample import Instance
 
 
 class Source(NamedTuple):
@@ -49,6 +51,14 @@ class Picture(NamedTuple):
     @property
     def annotated_wh(self) -> tuple[int, int] | None:
         return None if self.width is None or self.height is None else (self.width, self.height)
+
+
+def person_json(person: Instance) -> str:
+    """The canonical JSON of a person's `model_dump`, without the copy that `model_dump` makes: half the time."""
+    return _ENCODER.encode(vars(person))
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=vars)
 
 
 def digest(pictures: Sequence[Picture]) -> str:

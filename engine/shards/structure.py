@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from engine.errors import SampleRejected
 
@@ -25,17 +26,24 @@ _JPEG_METADATA = (b"Exif\0", b"http://ns.adobe.com/x")
 _PNG_METADATA = (b"Raw profile type", b"XML:com.adobe.xmp")
 
 
-def check_whole(data: bytes) -> None:
-    """SampleRejected 'image_undecodable' unless a JPEG or PNG has all its parts, from the first byte to its end mark."""
+class Structure(NamedTuple):
+    """What the structure of a whole file tells."""
+
+    width: int
+    height: int
+    has_metadata: bool
+    """EXIF or XMP, either of which can hold an orientation."""
+
+
+def read_structure(data: bytes) -> Structure:
+    """Size and metadata of a JPEG or PNG, all of whose parts are there, from the first byte to its end mark.
+
+    SampleRejected 'image_undecodable' says what is missing or damaged.
+    """
     try:
-        (_check_png if data.startswith(PNG) else _check_jpeg)(data)
+        return (_read_png if data.startswith(PNG) else _read_jpeg)(data)
     except (struct.error, IndexError) as error:
-        raise _damaged(f"cut short or damaged: {error}") from None
-
-
-def has_metadata(data: bytes) -> bool:
-    """Whether a whole PNG has EXIF or XMP anywhere."""
-    return any(_is_metadata(data, kind, at) for kind, at, _ in _png_chunks(data))
+        raise _damaged(f"truncated or damaged: {error}") from None
 
 
 def without_metadata(data: bytes) -> bytes:
@@ -46,17 +54,21 @@ def without_metadata(data: bytes) -> bytes:
         raise _damaged(f"segments do not add up: {error}") from None
 
 
-def _check_jpeg(data: bytes) -> None:
-    frame, at = None, 2
-    for marker, at, end in _jpeg_segments(data):
+def _read_jpeg(data: bytes) -> Structure:
+    height = width = end = 0
+    metadata = False
+    for marker, at, end in _jpeg_segments(data):  # noqa: B007
         if marker in _FRAMES:
-            if marker not in _HUFFMAN_OR_ARITHMETIC or data[at + 4] != 8 or end > len(data):
-                raise _damaged(f"a JPEG of a kind that decoders do not read (frame {marker:#04x}, {data[at + 4]} bits)")
-            frame = marker
-    if frame is None:
-        raise _damaged("a JPEG without a frame header")
-    if data.rfind(_END, at) < 0:
-        raise _damaged(f"cut short: no end mark in the {len(data) - at} bytes of its pixels")
+            bits, height, width = struct.unpack_from(">BHH", data, at + 4)
+            if marker not in _HUFFMAN_OR_ARITHMETIC or bits != 8:
+                raise _damaged(f"a JPEG of a kind that decoders do not read (frame {marker:#04x}, {bits} bits)")
+        elif marker == _APP1 and data.startswith(_JPEG_METADATA, at + 4):
+            metadata = True
+    if not width or not height:
+        raise _damaged(f"a JPEG whose header says {width}x{height} pixels")
+    if data.rfind(_END, end) < 0:
+        raise _damaged(f"truncated: no end mark in the {max(0, len(data) - end)} bytes of its pixels")
+    return Structure(width, height, metadata)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -85,14 +97,17 @@ def _jpeg_without_metadata(data: bytes) -> bytes:
     return b"".join([*kept, data[scan:]])
 
 
-def _check_png(data: bytes) -> None:
-    view, kinds = memoryview(data), []
+def _read_png(data: bytes) -> Structure:
+    view, kinds, metadata = memoryview(data), [], False
     for kind, at, end in _png_chunks(data):
         if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             raise _damaged(f"chunk {kind!r} at byte {at} fails its checksum")
+        metadata = metadata or _is_metadata(data, kind, at)
         kinds.append(kind)
-    if kinds[:1] != [b"IHDR"] or b"IDAT" not in kinds:
-        raise _damaged(f"a PNG whose chunks are {b', '.join(kinds[:4]).decode('latin1')}")
+    width, height = struct.unpack_from(">II", data, 16)
+    if kinds[0] != b"IHDR" or b"IDAT" not in kinds or not width or not height:
+        raise _damaged(f"a PNG of {width}x{height} pixels whose chunks are {b', '.join(kinds[:4]).decode('latin1')}")
+    return Structure(width, height, metadata)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -10,7 +10,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable
 
-from engine.shards.tar import end_mark, header, padding
+from engine.shards.tar import BLOCK, end_mark, header, padding
 from schemas.sample import Sample
 
 
@@ -26,22 +26,24 @@ class ShardWriter:
 
     def add(self, key: str, image: bytes, extension: str, record: bytes, instances: int) -> None:
         """An image ('jpg' or 'png') and its sample's JSON. Keys must be plain, unique and come in order; none of the two may be empty."""
-        members = sorted(((extension, image), ("json", record)))  # as WebDataset's writer orders them
-        offsets = {}
-        for suffix, content in members:
-            before = self._pending + header(f"{key}.{suffix}", len(content))
-            offsets[suffix] = self._size + len(before)
-            if suffix == "json":
-                self._pending = before + content + padding(len(content))
-            else:
-                self._put(before)
-                self._put(content)
-                self._pending = padding(len(content))
+        image_header, note = header(f"{key}.{extension}", len(image)), header(f"{key}.json", len(record)) + record + padding(len(record))
+        start = self._size + len(self._pending)
+        if extension < "json":  # members of a sample are sorted, as WebDataset's writer leaves them
+            self._put(self._pending + image_header)
+            image_offset = start + BLOCK
+            json_offset = image_offset + len(image) + -len(image) % BLOCK + BLOCK
+            self._put(image)
+            self._pending = padding(len(image)) + note
+        else:
+            self._put(self._pending + note + image_header)
+            json_offset, image_offset = start + BLOCK, start + len(note) + BLOCK
+            self._put(image)
+            self._pending = padding(len(image))
         self.samples += 1
         self.instances += instances
         self._rows.append(
             b'{"image_offset":%d,"image_size":%d,"instances":%d,"json_offset":%d,"json_size":%d,"key":"%s"}\n'
-            % (offsets[extension], len(image), instances, offsets["json"], len(record), key.encode())
+            % (image_offset, len(image), instances, json_offset, len(record), key.encode())
         )
 
     def close(self) -> None:

@@ -35,7 +35,14 @@ LAYOUTS: dict[str, Layout] = {
         "coco", "train2017", lambda root, shots: coco.write(root, shots, wholebody=True), options=("--dataset.coco.annotations=wholebody",)
     ),
     "crowdpose": Layout("crowdpose", "train", crowdpose.write, people=(2, 3)),
-    "human36m": Layout("human36m", "train", human36m.write, (1, 1), views=4, options=("--dataset.human36m.train.subjects=[1]",)),
+    "human36m": Layout(
+        "human36m",
+        "train",
+        human36m.write,
+        (1, 1),
+        views=4,
+        options=('--dataset.human36m.train={"subjects":[1],"every_nth":5,"cameras":[1,2,3,4]}',),
+    ),
     "instavariety": Layout("instavariety", "train", instavariety.write, (1, 1)),
     "instavariety_pixels": Layout(
         "instavariety", "train", lambda root, shots: instavariety.write(root, shots, layout=instavariety.TrackFiles(phis=False)), (1, 1)
@@ -45,15 +52,20 @@ LAYOUTS: dict[str, Layout] = {
     "mpi_inf_3dhp": Layout(
         "mpi_inf_3dhp",
         "train",
-        mpi_inf_3dhp.write_raw,
+        lambda root, shots: [image for sequence in (1, 2) for image in mpi_inf_3dhp.write_raw(root, shots, sequence=sequence)],
         (1, 1),
         views=2,
-        options=("--dataset.mpi_inf_3dhp.train.subjects=[1]", "--dataset.mpi_inf_3dhp.train.every_nth=1"),
+        options=('--dataset.mpi_inf_3dhp.train={"subjects":[1],"every_nth":1,"cameras":[0,1]}',),
     ),
     "mpi_inf_3dhp_json": Layout(
-        "mpi_inf_3dhp", "train", mpi_inf_3dhp.write_json, (1, 1), views=2, options=("--dataset.mpi_inf_3dhp.train.subjects=[1]",)
+        "mpi_inf_3dhp",
+        "train",
+        mpi_inf_3dhp.write_json,
+        (1, 1),
+        views=2,
+        options=('--dataset.mpi_inf_3dhp.train={"subjects":[1],"every_nth":3,"cameras":[0,1]}',),
     ),
-    "mpi_inf_3dhp_test": Layout("mpi_inf_3dhp", "test", mpi_inf_3dhp.write_test, (1, 1)),
+    "mpi_inf_3dhp_test": Layout("mpi_inf_3dhp", "test", mpi_inf_3dhp.write_test, (1, 1), options=("--dataset.mpi_inf_3dhp.test=[1]",)),
     "mpii": Layout("mpii", "train", mpii.write_mpii_mat),
     "mpii_coco": Layout("mpii", "train", mpii.write_mpii_coco),
     "mpii_list": Layout("mpii", "train", mpii.write_mpii_list),
@@ -101,5 +113,6 @@ def write_layouts(config: LayoutsConfig, say: Callable[[str], None] = lambda lin
         )
         truth[name] = layout.write(root, shots)
         dataset = f"--dataset.name={layout.dataset} --dataset.root={root} --dataset.split={layout.split}"
-        say(f"{name}: {len(truth[name])} images; read it with {' '.join((dataset, *layout.options))}")
+        options = " ".join(f"'{option}'" if "{" in option else option for option in layout.options)
+        say(f"{name}: {len(truth[name])} images; read it with {dataset} {options}".rstrip())
     return truth
