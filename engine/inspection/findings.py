@@ -45,7 +45,7 @@ KINDS: dict[str, Kind] = {
     "same_content": Kind("suspect", "images", "as many bytes, and the same first 64 KiB, as an image before it"),
     "annotation_id_twice": Kind("wrong", "persons", "two persons of one image with one annotation id"),
     "person_twice": Kind("suspect", "persons", "two persons of one image with the very same joints"),
-    "no_valid_joint": Kind("suspect", "persons", "no valid 2D joint"),
+    "no_valid_joint": Kind("note", "persons", "no valid 2D joint"),
     "joints_coincide": Kind("suspect", "persons", "three or more valid joints, all within a pixel"),
     "box_outside": Kind("wrong", "persons", "the box lies outside the image"),
     "box_leaves_image": Kind("note", "persons", "the box reaches beyond the image by more than a pixel"),

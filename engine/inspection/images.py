@@ -27,7 +27,7 @@ Found = Header | VideoHeader | SampleRejected
 class Images:
     """Counts images once each, however often they come."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, config: ImageConfig) -> None:
         self._findings = findings
         self._images, self._keys, self._paths, self._sized, self._contents = Seen(), Seen(), Seen(), Seen(), Seen()
         self._videos: dict[Path, VideoHeader | SampleRejected] = {}
@@ -36,7 +36,7 @@ class Images:
         self._sizes: Counter[Size] = Counter()
         self._other_sizes = self._examined = self._frames = 0
         self._widths, self._heights, self._bytes = SpreadCounter(), SpreadCounter(), SpreadCounter()
-        self._max_pixels = ImageConfig().max_pixels
+        self._max_pixels = config.max_pixels
 
     def __len__(self) -> int:
         return len(self._images)

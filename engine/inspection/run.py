@@ -69,7 +69,7 @@ class _Counter:
     def __init__(self, config: InspectConfig, source: Source) -> None:
         self._config, self._source = config, source
         self.findings = Findings()
-        self.images, self.persons = Images(self.findings), Persons(self.findings)
+        self.images, self.persons = Images(self.findings, config.images), Persons(self.findings)
         self._skipped: Counter[str] = Counter()
         self._unreadable: Counter[str] = Counter()
         self._unreadable_persons = 0

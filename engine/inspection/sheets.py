@@ -13,7 +13,7 @@ from engine.body.config import BodyConfig
 from engine.body.smpl import Body, load_body
 from engine.datasets.base import ImageSlice, ImageSource, VideoFrame
 from engine.errors import ConfigError, LicensedFileMissing, SampleRejected
-from engine.inspection.config import SheetConfig
+from engine.inspection.config import InspectConfig
 from engine.inspection.drawing import BOX, ERROR, LEFT, MIDDLE, RIGHT, canvas, draw_flat, draw_solid
 from engine.inspection.photographs import ImageBytes, Photograph
 from engine.report.overlay import fitted
@@ -34,14 +34,14 @@ _SOLID_LEGEND = ((ERROR, "from a projected 3D joint to the annotated 2D joint"),
 
 
 def draw_sheets(
-    photographs: Sequence[Photograph], config: SheetConfig, body: BodyConfig, persons_of: Callable[[Photograph], int], notes: list[str]
+    photographs: Sequence[Photograph], whole: InspectConfig, persons_of: Callable[[Photograph], int], notes: list[str]
 ) -> Iterator[np.ndarray]:
     """Sheets of photographs in order, RGB. `persons_of`: how many persons are on one in all; what cannot be drawn is added to `notes`."""
-    meshes = _Meshes(body)
+    config, meshes = whole.sheet, _Meshes(whole.body)
     for start in range(0, len(photographs), config.images_a_sheet):
         part = photographs[start : start + config.images_a_sheet]
         solid = any(person.joints_cam or person.smpl for photograph in part for person in photograph.persons)
-        cells = [_cell(photograph, config.cell_px, solid, meshes, persons_of(photograph)) for photograph in part]
+        cells = [_cell(photograph, whole, solid, meshes, persons_of(photograph)) for photograph in part]
         columns = min(len(cells), max(1, config.columns // 2) if solid else config.columns)
         tallest = max(len(cell) for cell in cells)
         cells = [np.pad(cell, ((0, tallest - len(cell)), (0, 0), (0, 0)), constant_values=255) for cell in cells]
@@ -81,12 +81,13 @@ class _Meshes:
         return (vertices, self._body.faces) if np.isfinite(vertices).all() else None
 
 
-def _cell(photograph: Photograph, side: int, solid: bool, mesh: _Meshes, persons: int) -> np.ndarray:
+def _cell(photograph: Photograph, config: InspectConfig, solid: bool, mesh: _Meshes, persons: int) -> np.ndarray:
+    side = config.sheet.cell_px
     name = photograph.image_path if photograph.window is None else f"{photograph.key} of {photograph.image_path}"
     caption = [name, _described(photograph, persons, photograph.size)]
     width = side * (1 + solid)
     try:
-        image, problem = _decoded(photograph)
+        image, problem = _decoded(photograph, config.images)
     except SampleRejected as rejected:
         strip = np.full((side, width, 3), _QUIET, np.uint8)
         caption.append(f"{rejected.reason}: {rejected}")
@@ -112,12 +113,11 @@ def _described(photograph: Photograph, persons: int, size: tuple[int, int] | Non
     return f"{who}, {skeletons}, {pixels}"
 
 
-def _decoded(photograph: Photograph) -> tuple[np.ndarray, list[str]]:
+def _decoded(photograph: Photograph, config: ImageConfig) -> tuple[np.ndarray, list[str]]:
     """The pixels as ingest would store them, and what ingest would reject although it can be shown. SampleRejected if it cannot."""
     image = photograph.image
     if isinstance(image, ImageBytes):
         return _pixels(image.data), []
-    config = ImageConfig(check="decode")
     with Reader("/", config) as reader:
         found = reader.read(_source(image))
     if isinstance(found, np.ndarray):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.body.config import BodyConfig
-from engine.inspection.config import SheetConfig
+from engine.inspection.config import InspectConfig, SheetConfig
 from engine.inspection.drawing import BOX, ERROR, LEFT, MIDDLE, RIGHT, canvas, draw_flat, draw_solid, side_colour
 from engine.inspection.photographs import ImageBytes, Photograph
 from engine.inspection.sheets import draw_sheets
@@ -105,7 +105,8 @@ def test_a_sheet_shows_a_broken_image_as_broken_and_says_what_limits_it(tmp_path
         Photograph(k, f"{k}.jpg", ImageBytes(d), (1000, 1000), (person,)) for k, d in (("good", encoded((1000, 1000))), ("bad", b"x"))
     )
     notes: list[str] = []
-    config = SheetConfig(columns=4, cell_px=128, images_a_sheet=4)
-    sheets = list(draw_sheets([good, bad] * 3, config, BodyConfig(kind="smpl", smpl_dir=str(tmp_path)), lambda photograph: 1, notes))
+    sheet = SheetConfig(columns=4, cell_px=128, images_a_sheet=4)
+    config = InspectConfig(sheet=sheet, body=BodyConfig(kind="smpl", smpl_dir=str(tmp_path)))
+    sheets = list(draw_sheets([good, bad] * 3, config, lambda photograph: 1, notes))
     assert len(sheets) == 2 and sheets[0].shape[1] == 2 * (2 * 128 + 6)
     assert len(notes) == 1 and "gender male" in notes[0] and "SMPL_" in notes[0]
