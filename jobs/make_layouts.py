@@ -2,7 +2,7 @@
 
     python jobs/make_layouts.py --out=DIR [--layouts='["mupots", "mpii"]'] [--images=12]
 
-The lines it prints are the arguments with which jobs/inspect_data.py and jobs/ingest.py read each.
+The lines it prints are the arguments with which jobs/inspect.py and jobs/ingest.py read each.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,5 +81,8 @@ def test_jobs_stay_thin() -> None:
 
 
 def test_no_job_hides_a_module_of_python() -> None:
-    """A script's folder comes first on its path: a jobs/inspect.py would be what every library gets that imports `inspect`."""
-    assert not {path.stem for path in (REPO / "jobs").glob("*.py")} & sys.stdlib_module_names
+    """A script's folder comes first on its path: what a library gets that imports `inspect` there has to be Python's own."""
+    for name in sorted({path.stem for path in (REPO / "jobs").glob("*.py")} & sys.stdlib_module_names):
+        code = f"import sys; sys.path.insert(0, 'jobs'); import {name}; assert {name} is sys.modules['{name}']; print({name}.__file__)"
+        found = subprocess.run([sys.executable, "-S", "-c", code], cwd=REPO, capture_output=True, text=True, check=True).stdout.strip()
+        assert Path(found).parent == Path(os.__file__).parent, f"jobs/{name}.py hides {name}"

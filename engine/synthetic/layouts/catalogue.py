@@ -11,7 +11,7 @@ from pydantic import Field
 from engine.config import Config
 from engine.errors import AlreadyExists, ConfigError
 from engine.synthetic.atlas import Mannequin
-from engine.synthetic.layouts import coco, crowdpose, human36m, instavariety, lsp, mpi_inf_3dhp, mpii, muco, photos
+from engine.synthetic.layouts import coco, crowdpose, human36m, instavariety, lsp, mpi_inf_3dhp, mpii, muco, mupots, photos, threedpw, up3d
 from engine.synthetic.shots import Shot, TrueImage, make_shots
 
 
@@ -29,6 +29,8 @@ class Layout:
 
 
 LAYOUTS: dict[str, Layout] = {
+    "3dpw": Layout("3dpw", "test", threedpw.write_raw),
+    "3dpw_json": Layout("3dpw", "test", threedpw.write_json),
     "coco2014": Layout("coco", "train2014", lambda root, shots: coco.write(root, shots, year=2014)),
     "coco2017": Layout("coco", "train2017", coco.write),
     "coco_wholebody": Layout(
@@ -65,17 +67,27 @@ LAYOUTS: dict[str, Layout] = {
         views=2,
         options=('--dataset.mpi_inf_3dhp.train={"subjects":[1],"every_nth":3,"cameras":[0,1]}',),
     ),
-    "mpi_inf_3dhp_test": Layout("mpi_inf_3dhp", "test", mpi_inf_3dhp.write_test, (1, 1), options=("--dataset.mpi_inf_3dhp.test=[1]",)),
+    "mpi_inf_3dhp_test": Layout(
+        "mpi_inf_3dhp",
+        "test",
+        lambda root, shots: mpi_inf_3dhp.write_test(root, [shot for shot in shots if shot.view == 0]),
+        (1, 1),
+        views=2,
+        options=("--dataset.mpi_inf_3dhp.test=[1]",),
+    ),
     "mpii": Layout("mpii", "train", mpii.write_mpii_mat),
     "mpii_coco": Layout("mpii", "train", mpii.write_mpii_coco),
     "mpii_list": Layout("mpii", "train", mpii.write_mpii_list),
     "mpii_trb": Layout("mpii", "train", mpii.write_mpii_trb),
     "muco": Layout("muco", "train", muco.write, (2, 3)),
+    "mupots": Layout("mupots", "test", mupots.write_raw, (2, 2), views=2),
+    "mupots_json": Layout("mupots", "test", mupots.write_json, (2, 2), views=2),
     "photos": Layout("photos", "all", photos.write, options=("--dataset.photos.boxes=boxes.json",)),
     "photos_csv": Layout(
         "photos", "all", lambda root, shots: photos.write(root, shots, "csv"), options=("--dataset.photos.boxes=boxes.csv",)
     ),
     "photos_video": Layout("photos", "all", photos.write_videos, options=("--dataset.photos.boxes=boxes.json",)),
+    "up3d": Layout("up3d", "trainval", up3d.write, (1, 1)),
 }
 
 

@@ -62,8 +62,7 @@ def ingest_config(tmp_path: Path) -> Callable[..., IngestConfig]:
 
     def make(root: Path, out: str = "out", **fields) -> IngestConfig:
         url = out if "://" in out else str(tmp_path / out)
-        return IngestConfig(
-            **({"dataset": DatasetConfig(name="coco", root=str(root), split="tiny"), "out": url, "samples_per_shard": 2, "workers": 0} | fields)
-        )
+        dataset = DatasetConfig(name="coco", root=str(root), split="tiny")
+        return IngestConfig(**({"dataset": dataset, "out": url, "samples_per_shard": 2, "workers": 0} | fields))
 
     return make

@@ -19,7 +19,7 @@ REPO = Path(__file__).resolve().parents[2]
 def _run(*argv: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(filter(None, (str(REPO), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "60"}
-    command = [sys.executable, "jobs/inspect_data.py", *argv]
+    command = [sys.executable, "jobs/inspect.py", *argv]
     return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -48,4 +48,4 @@ def test_a_wrong_source_is_one_clear_line(root: Path) -> None:
     failed = _run("--dataset.name=coco", f"--dataset.root={root}", "--dataset.split=val", f"--shards={root}")
     assert failed.returncode == 2 and not failed.stdout
     (line,) = failed.stderr.splitlines()
-    assert line.startswith("inspect_data.py: ConfigError: expected a raw dataset") and line.endswith("found both")
+    assert line.startswith("inspect.py: ConfigError: expected a raw dataset") and line.endswith("found both")
