@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,11 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_jobs_stay_thin() -> None:
     for path in (REPO / "jobs").glob("*.py"):
         assert len(path.read_text().splitlines()) < 80, f"{path.name}: an entry point parses, builds the config and calls one function"
+
+
+def test_no_job_hides_a_module_of_python() -> None:
+    """A script's folder comes first on its path: what a library gets that imports `inspect` there has to be Python's own."""
+    for name in sorted({path.stem for path in (REPO / "jobs").glob("*.py")} & sys.stdlib_module_names):
+        code = f"import sys; sys.path.insert(0, 'jobs'); import {name}; assert {name} is sys.modules['{name}']; print({name}.__file__)"
+        found = subprocess.run([sys.executable, "-S", "-c", code], cwd=REPO, capture_output=True, text=True, check=True).stdout.strip()
+        assert Path(found).parent == Path(os.__file__).parent, f"jobs/{name}.py hides {name}"

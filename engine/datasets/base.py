@@ -18,7 +18,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationError
 
 from engine.config import Config
-from engine.datasets.options import CocoOptions, Human36mOptions, InstaVarietyOptions, Mpi3dhpOptions, MpiiOptions, PhotosOptions
+from engine.datasets.options import (
+    CocoOptions,
+    Human36mOptions,
+    InstaVarietyOptions,
+    Mpi3dhpOptions,
+    MpiiOptions,
+    PhotosOptions,
+    Up3dOptions,
+)
 from engine.errors import ConfigError, MissingInput, RawDataError, UnsafeInput
 from schemas.sample import Instance, Supervision
 
@@ -53,6 +61,7 @@ class DatasetConfig(Config):
     mpi_inf_3dhp: Mpi3dhpOptions = Field(Mpi3dhpOptions(), description="used by mpi_inf_3dhp alone")
     mpii: MpiiOptions = Field(MpiiOptions(), description="used by mpii alone")
     instavariety: InstaVarietyOptions = Field(InstaVarietyOptions(), description="used by instavariety alone")
+    up3d: Up3dOptions = Field(Up3dOptions(), description="used by up3d alone")
     photos: PhotosOptions = Field(PhotosOptions(), description="used by photos alone: your own photographs and videos")
 
 
@@ -159,6 +168,10 @@ class RawDataset(ABC):
         if not path.exists():
             raise MissingInput(f"dataset {self.name}: {path} does not exist; check dataset.root and dataset.split")
         return path
+
+    def part_key(self, path: Path) -> str:
+        """The key of an Unreadable for a file or folder below the root."""
+        return re.sub(r"[^A-Za-z0-9_\-]", "_", path.relative_to(self.root).with_suffix("").as_posix())[-MAX_KEY_LENGTH:]
 
     def image_file(self, image_path: str) -> Path:
         """Absolute path of an image named by an annotation; UnsafeInput if it would leave the root."""

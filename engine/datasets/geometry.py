@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from schemas.sample import SmplParams
+from schemas.sample import Camera, SmplParams
 
 
 def degenerate(bbox_xywh: tuple[float, ...], width: float, height: float) -> bool:
@@ -54,3 +54,8 @@ def carry_to_camera(
     pose[:3] = (Rotation.from_matrix(R) * Rotation.from_rotvec(pose[:3])).as_rotvec()
     transl = R @ (pelvis_3 + trans_3) + t - pelvis_3
     return SmplParams(pose=rounded(pose), betas=rounded(betas_10), transl=rounded(transl), **flags)
+
+
+def is_camera(camera: Camera) -> bool:
+    """Whether its numbers are those of a pinhole camera."""
+    return bool(np.isfinite([*camera.focal, *camera.princpt]).all() and min(camera.focal) > 0)

@@ -66,6 +66,12 @@ class InstaVarietyOptions(Config):
     every_nth: int = Field(1, ge=1, description="frames of a track: keep those whose number is a multiple of this")
 
 
+class Up3dOptions(Config):
+    """UP-3D's fits."""
+
+    body: BodyConfig = Field(BodyConfig(), description="body of the SMPL fits; they are kept where it falls on the joints of the image")
+
+
 class PhotosOptions(Config):
     """Your own photographs and videos."""
 

@@ -11,8 +11,10 @@ from engine.datasets.lsp import Lsp, Lspet
 from engine.datasets.mpi_inf_3dhp import Mpi3dhp
 from engine.datasets.mpii import Mpii
 from engine.datasets.muco import MuCo
+from engine.datasets.mupots import Mupots
 from engine.datasets.photos import Photos
 from engine.datasets.threedpw import ThreeDPW
+from engine.datasets.up3d import Up3d
 
 DATASETS: dict[str, type[RawDataset]] = {
     "3dpw": ThreeDPW,
@@ -25,7 +27,9 @@ DATASETS: dict[str, type[RawDataset]] = {
     "mpi_inf_3dhp": Mpi3dhp,
     "mpii": Mpii,
     "muco": MuCo,
+    "mupots": Mupots,
     "photos": Photos,
+    "up3d": Up3d,
 }
 
 

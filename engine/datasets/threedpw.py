@@ -1,30 +1,27 @@
-"""3DPW in its raw layout: in-the-wild video with SMPL parameters measured by body-worn sensors.
+"""3DPW: in-the-wild video with SMPL parameters measured by body-worn sensors, as downloaded or as the authors' JSON.
 
-Files: `sequenceFiles/<split>/<sequence>.pkl` and `imageFiles/<sequence>/image_%05d.jpg`. Everything is in the world
-frame, metres, with one camera a sequence that moves: x_cam = R x + t from `cam_poses`.
-
-Legend: F frames, J the 24 SMPL joints.
+Raw: `sequenceFiles/<split>/<sequence>.pkl`. JSON: `3DPW_<split>.json` or, without it, `3DPW_latest_<split>.json`, in the root, `data/` or
+`annotations/`. Images are `imageFiles/<sequence>/image_%05d.jpg` for both. Raw wins where both are there: it has what the converter
+left out, and its parameters as they were published. Keys, paths and annotation ids are the same in both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import numpy as np
 from PIL import Image
 
-from engine.datasets.base import ImageFile, RawDataset, RawItem, SkippedInstances, make_instance
-from engine.datasets.geometry import carry_to_camera, degenerate, rounded
+from engine.datasets.base import Found, RawDataset, Unreadable
 from engine.datasets.pickles import read_pickle
-from engine.errors import MissingInput, RawDataError
-from schemas.sample import Camera, Instance, Supervision
-from schemas.skeletons import SMPL24
+from engine.datasets.threedpw_json import ConvertedFile
+from engine.datasets.threedpw_raw import RawSequence
+from engine.errors import MissingInput, RawDataError, UnsafeInput
+from schemas.sample import Supervision
 
-GENDERS: dict[str, Literal["male", "female", "neutral"]] = {"m": "male", "f": "female", "n": "neutral"}
-BOX_SCALE = 1.2
-"""Box side over that of the tight box of the joints inside the image (section 3DPW of the authors' converter)."""
+_FOLDERS = ("", "data", "annotations")
 
 
 class ThreeDPW(RawDataset):
@@ -35,101 +32,85 @@ class ThreeDPW(RawDataset):
     """
 
     supervision: ClassVar[Supervision] = "itw3d"
+    known_errors: ClassVar[Mapping[str, str]] = {
+        "campose_valid": "frames whose camera was not aligned are left out, person by person (raw; the JSON has none of them)",
+        "300 betas": "some persons have 300 betas, of which SMPL has the first 10 (raw)",
+        "neutral root": "the JSON's translations were made with the neutral body's rest pelvis, up to centimetres off for a gendered "
+        "one; put right where the file has R and t, kept as published where it has not",
+        "R and t": "a version of the JSON has R and t although its joints and SMPL parameters are in the camera frame already: which frame "
+        "they are in is decided by its own 2D joints, for the whole file",
+        "openpose": "poses2d and openpose_result are a detector's: empty below six joints, and now and then of another person; "
+        "they are never taken for joints, and only their median over a raw sequence is compared with its projected joints",
+    }
+
+    @cached_property
+    def layout(self) -> str:
+        """'raw' or 'json'. MissingInput if the root holds neither for the split."""
+        if (self.root / "sequenceFiles" / self.split).is_dir():
+            return "raw"
+        if self._json_path():
+            return "json"
+        raise MissingInput(
+            f"dataset {self.name}: {self.root}/sequenceFiles/{self.split} does not exist, nor does 3DPW_{self.split}.json; "
+            "check dataset.root and dataset.split (train, validation, test)"
+        )
+
+    def settings(self) -> dict[str, Any]:
+        return {"layout": self.layout}
 
     def annotation_files(self) -> list[Path]:
+        if self.layout == "json":
+            return [path for path in (self._json_path(),) if path]
         folder = self.require("sequenceFiles", self.split)
         files = sorted(folder.glob("*.pkl"), key=lambda path: path.stem + "_")
         if not files:
             raise MissingInput(f"dataset {self.name}: {folder} holds no sequence (*.pkl); unpack sequenceFiles.zip there")
         return files
 
-    def items(self) -> Iterator[RawItem | SkippedInstances]:
+    def items(self) -> Iterator[Found]:
         self.require("imageFiles")
-        for path in self.annotation_files():
+        files = self.annotation_files()
+        if self.layout == "json":
+            yield from ConvertedFile(files[0], self.image_file).items()
+            return
+        for path in files:
             try:
-                yield from self._sequence(read_pickle(path))
-            except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-                raise RawDataError(f"{path}: expected a 3DPW sequence, found a missing or odd entry: {error!r}") from None
+                sequence = RawSequence(path, read_pickle(path))
+                self.image_file(sequence.image_path(0))
+                if path.stem != sequence.name and path.with_name(f"{sequence.name}.pkl") in files:
+                    raise RawDataError(f"{path}: is sequence {sequence.name} as {sequence.name}.pkl is; remove the copy")
+            except (UnsafeInput, RawDataError) as error:
+                if len(files) == 1:
+                    raise
+                reason = "annotation_unsafe" if isinstance(error, UnsafeInput) else "annotation_unreadable"
+                yield Unreadable(self.part_key(path), reason, str(error))
+                continue
+            yield from self._sequence(sequence)
 
-    def _sequence(self, content: dict[str, Any]) -> Iterator[RawItem | SkippedInstances]:
-        name = str(content["sequence"])
-        cam_poses_F44 = np.asarray(content["cam_poses"], np.float64).reshape(-1, 4, 4)
-        persons = [_Person(name, index, content, len(cam_poses_F44)) for index in range(len(content["poses"]))]
-        K = np.asarray(content["cam_intrinsics"], np.float64).reshape(3, 3)
-        camera = Camera(focal=rounded(K[[0, 1], [0, 1]]), princpt=rounded(K[:2, 2]))
-        paths = [f"imageFiles/{name}/image_{frame:05d}.jpg" for frame in range(len(cam_poses_F44))]
-        width, height = self._image_size(name, paths)
-        for frame, cam_pose_44 in enumerate(cam_poses_F44):
-            kept: list[Instance] = []
-            for person in persons:
-                found = person.in_frame(frame, cam_pose_44, camera, (width, height))
-                if isinstance(found, SkippedInstances):
-                    yield found
-                else:
-                    kept.append(found)
-            if kept:
-                file = ImageFile(self.image_file(paths[frame]))
-                yield RawItem(f"{name}_{frame:05d}", paths[frame], file, width, height, tuple(kept))
+    def _sequence(self, sequence: RawSequence) -> Iterator[Found]:
+        key = self.part_key(sequence.path)
+        if (size := self._image_size(sequence)) is None:
+            folder = self.root / "imageFiles" / sequence.name
+            message = (
+                f"none of the {sequence.frames} images of sequence {sequence.name} is readable in {folder}; unpack imageFiles.zip there"
+            )
+            yield Unreadable(key, "image_missing", message, sequence.instances)
+        elif wrong := sequence.wrong_calibration(size):
+            yield Unreadable(key, "calibration_wrong", f"{sequence.path}: {wrong}", sequence.instances)
+        else:
+            yield from sequence.items(size, self.image_file)
 
-    def _image_size(self, name: str, paths: list[str]) -> tuple[int, int]:
+    def _json_path(self) -> Path | None:
+        names = (f"3DPW_{self.split}.json", f"3DPW_latest_{self.split}.json")
+        places = [self.root / folder / name for name in names for folder in _FOLDERS]
+        return next((path for path in places if path.is_file()), None)
+
+    def _image_size(self, sequence: RawSequence) -> tuple[int, int] | None:
         """Width and height of a sequence's frames, which the sequence file does not say: from the first image with a header."""
-        for path in paths:
+        for frame in range(sequence.frames):
             try:
-                with Image.open(self.image_file(path)) as image:
+                with Image.open(self.image_file(sequence.image_path(frame))) as image:
                     return image.size
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 continue
-        raise MissingInput(
-            f"dataset {self.name}: none of the {len(paths)} images of sequence {name} is readable in {self.root}/imageFiles/{name}"
-        )
-
-
-class _Person:
-    """One person's track through a sequence, in the world frame."""
-
-    def __init__(self, sequence: str, index: int, content: dict[str, Any], frames: int) -> None:
-        self.id = f"{sequence}_{index}"
-        self.poses_F72 = np.asarray(content["poses"][index], np.float64).reshape(frames, 72)
-        self.trans_F3 = np.asarray(content["trans"][index], np.float64).reshape(frames, 3)
-        self.joints_FJ3 = np.asarray(content["jointPositions"][index], np.float64).reshape(frames, len(SMPL24), 3)
-        self.camera_valid_F = np.asarray(content["campose_valid"][index]).reshape(frames).astype(bool)
-        self.betas_10 = np.asarray(content["betas"][index], np.float64).reshape(-1)[:10]
-        self.gender = GENDERS[content["genders"][index]]
-
-    def in_frame(self, frame: int, cam_pose_44: np.ndarray, camera: Camera, image_wh: tuple[int, int]) -> Instance | SkippedInstances:
-        if not self.camera_valid_F[frame]:
-            return SkippedInstances("invalid_camera")
-        R, t = cam_pose_44[:3, :3], cam_pose_44[:3, 3]
-        joints_J3 = self.joints_FJ3[frame]
-        cam_J3 = joints_J3 @ R.T + t
-        if not all(np.isfinite(values).all() for values in (cam_J3, self.poses_F72[frame], self.trans_F3[frame], self.betas_10)):
-            return SkippedInstances("invalid_annotation")
-        front_J = cam_J3[:, 2] > 0
-        image_J2 = np.zeros((len(cam_J3), 2))
-        image_J2[front_J] = cam_J3[front_J, :2] / cam_J3[front_J, 2:] * camera.focal + camera.princpt
-        valid_J = front_J & (image_J2 >= 0).all(1) & (image_J2 < image_wh).all(1)
-        if not valid_J.any():
-            return SkippedInstances("outside_image")
-        low, high = image_J2[valid_J].min(0), image_J2[valid_J].max(0)
-        bbox = rounded(np.concatenate([(low + high) / 2 - (high - low) * BOX_SCALE / 2, (high - low) * BOX_SCALE]))
-        if degenerate(bbox, *image_wh):
-            return SkippedInstances("degenerate_box")
-        # The fitted body's own pelvis joint less its translation is its rest pelvis, so no gendered body model is needed here.
-        pelvis_3 = joints_J3[SMPL24.index("Pelvis")] - self.trans_F3[frame]
-        if np.linalg.norm(pelvis_3) > 1:
-            raise RawDataError(
-                f"{self.id}, frame {frame}: trans and jointPositions are of different bodies ({np.linalg.norm(pelvis_3):.2f} m apart)"
-            )
-        smpl = carry_to_camera(
-            self.poses_F72[frame],
-            self.betas_10,
-            self.trans_F3[frame],
-            pelvis_3,
-            R,
-            t,
-            gender=self.gender,
-        )
-        return make_instance(
-            annotation_id=f"{self.id}_{frame}", bbox_xywh=bbox, skeleton=SMPL24.name, joints_img=rounded(image_J2),
-            joints_valid=tuple(valid_J.tolist()), joints_cam=rounded(cam_J3), smpl=smpl, camera=camera,
-        )  # fmt: skip
+        return None

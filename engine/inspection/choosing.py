@@ -20,18 +20,19 @@ class Chosen:
 
     def __init__(self, count: int, evenly: bool = False) -> None:
         self.count, self._evenly = count, evenly
-        self._held: dict[str, tuple[float, Photograph]] = {}
+        self._held: dict[tuple[str, str], tuple[float, Photograph]] = {}
         self._limit = float("inf")
         self._met, self._stride = 0, 1
 
     def offer(self, photograph: Photograph, rank: float, new: bool) -> None:
-        """Consider a photograph. `new`: its key was not met before; `rank` is of no account when spread evenly."""
+        """Consider a photograph. `new`: the image was not met before; `rank` is of no account when spread evenly."""
         if not self.count:
             return
-        if photograph.key in self._held:
-            before, held = self._held[photograph.key]
+        image = photograph.key, photograph.image_path
+        if image in self._held:
+            before, held = self._held[image]
             joined = replace(held, persons=(held.persons + photograph.persons)[:_MAX_PERSONS])
-            self._held[photograph.key] = (before if self._evenly else min(before, rank), joined)
+            self._held[image] = (before if self._evenly else min(before, rank), joined)
             return
         if self._evenly:
             place, self._met = self._met, self._met + new
@@ -40,7 +41,7 @@ class Chosen:
             rank = float(place)
         elif rank > self._limit:
             return
-        self._held[photograph.key] = (rank, replace(photograph, persons=photograph.persons[:_MAX_PERSONS]))
+        self._held[image] = (rank, replace(photograph, persons=photograph.persons[:_MAX_PERSONS]))
         if len(self._held) > 2 * self.count:
             self._prune()
 

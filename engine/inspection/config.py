@@ -9,6 +9,7 @@ from pydantic import Field
 from engine.body.config import BodyConfig
 from engine.config import Config
 from engine.datasets.base import DatasetConfig
+from engine.shards.images import ImageConfig
 
 Choice = Literal["even", "random", "largest", "smallest", "crowded", "worst"]
 
@@ -39,5 +40,6 @@ class InspectConfig(Config):
     )
     sample: int = Field(2000, ge=1, le=1_000_000, description="images examined with examine_images=sample, drawn by their key")
     sheet: SheetConfig = Field(SheetConfig(), description="contact sheets; they need `out`")
+    images: ImageConfig = Field(ImageConfig(), description="which images ingest will be told to accept, and how it is to turn them")
     body: BodyConfig = Field(BodyConfig(), description="body that SMPL parameters are drawn with")
     workers: int = Field(4, ge=1, le=64, description="threads that read image headers; changes nothing of the result")

@@ -32,17 +32,20 @@ KINDS: dict[str, Kind] = {
     "image_empty": Kind("wrong", "images", "the file has no bytes"),
     "unsupported_format": Kind("wrong", "images", "neither JPEG nor PNG"),
     "image_undecodable": Kind("wrong", "images", "no image header can be read"),
+    "video_undecodable": Kind("wrong", "images", "a frame of a file that is no readable video"),
     "image_too_large": Kind("wrong", "images", "more pixels than ingest accepts"),
     "image_cut_short": Kind("suspect", "images", "the file has no end mark; the download may be incomplete"),
     "size_swapped": Kind("wrong", "images", "the annotation's width is the file's height and the reverse, and no EXIF turn explains it"),
     "size_differs": Kind("wrong", "images", "the annotation was made on an image of another size"),
     "orientation_ambiguous": Kind("suspect", "images", "an EXIF turn that the annotated size does not settle"),
-    "key_of_two_images": Kind("wrong", "images", "one key for two image paths"),
+    "frame_beyond_video": Kind("suspect", "images", "a frame's number is beyond what the video's header counts"),
+    "image_contradicts_itself": Kind("wrong", "images", "one image has another size, or lies elsewhere, for another of its persons"),
+    "key_of_two_images": Kind("note", "images", "one key for two image paths; ingest lengthens the later ones' keys"),
     "image_of_two_keys": Kind("wrong", "images", "one image path under two keys"),
     "same_content": Kind("suspect", "images", "as many bytes, and the same first 64 KiB, as an image before it"),
     "annotation_id_twice": Kind("wrong", "persons", "two persons of one image with one annotation id"),
     "person_twice": Kind("suspect", "persons", "two persons of one image with the very same joints"),
-    "no_valid_joint": Kind("suspect", "persons", "no valid 2D joint"),
+    "no_valid_joint": Kind("note", "persons", "no valid 2D joint"),
     "joints_coincide": Kind("suspect", "persons", "three or more valid joints, all within a pixel"),
     "box_outside": Kind("wrong", "persons", "the box lies outside the image"),
     "box_leaves_image": Kind("note", "persons", "the box reaches beyond the image by more than a pixel"),
@@ -61,7 +64,7 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 """In the order in which they are reported."""
 
-UNDRAWABLE = {"image_missing", "image_unreadable", "image_empty", "unsupported_format", "image_undecodable"}
+UNDRAWABLE = {"image_missing", "image_unreadable", "image_empty", "unsupported_format", "image_undecodable", "video_undecodable"}
 """Of an image that no sheet can show."""
 
 

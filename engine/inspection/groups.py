@@ -19,6 +19,7 @@ class Person:
     """One person and where they were found. `size`: of the image, None where nobody knows it."""
 
     key: str
+    image_path: str
     instance: Instance
     size: tuple[int, int] | None
 

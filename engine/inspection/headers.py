@@ -6,10 +6,11 @@ import io
 import warnings
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from engine.datasets.base import ImageSource, VideoFrame
+from engine.datasets.base import ImageFile, ImageSource
 from engine.errors import SampleRejected
 from engine.inspection.photographs import ImageBytes, image_bytes, read_image
 from engine.shards.images import SWAPS_SIDES, format_name, orientation
@@ -40,6 +41,15 @@ class Header:
         return (self.height, self.width) if self.orientation in SWAPS_SIDES else (self.width, self.height)
 
 
+@dataclass(frozen=True)
+class VideoHeader:
+    """A video's header: its size before any turn, and the number of frames where it says one."""
+
+    width: int
+    height: int
+    frames: int | None
+
+
 def read_header(image: ImageSource | ImageBytes) -> Header | SampleRejected:
     """The header, or why there is none: 'image_missing', 'image_unreadable', 'image_empty', 'unsupported_format',
     'image_too_large' or 'image_undecodable'."""
@@ -62,6 +72,8 @@ def read_header(image: ImageSource | ImageBytes) -> Header | SampleRejected:
         return SampleRejected("image_missing", error.strerror or str(error))
     except Image.DecompressionBombError as error:
         return SampleRejected("image_too_large", str(error))
+    except UnidentifiedImageError:  # its message holds an address in memory, another one every time
+        return SampleRejected("image_undecodable", "no readable JPEG or PNG header")
     except OSError as error:
         if error.errno is None:
             return SampleRejected("image_undecodable", f"{type(error).__name__}: {error}")
@@ -72,15 +84,23 @@ def read_header(image: ImageSource | ImageBytes) -> Header | SampleRejected:
     return Header(found, width, height, tag, size, fingerprint, _END_MARKS[found] in tail)
 
 
-def read_presence(frame: VideoFrame) -> SampleRejected | None:
-    """Why a video cannot be read, as far as its file's presence tells."""
+def read_video_header(path: Path) -> VideoHeader | SampleRejected:
+    """The header, or why there is none: 'image_missing', 'image_unreadable', 'image_empty' or 'video_undecodable'."""
+    import av  # only where there is a video
+
     try:
-        size = frame.path.stat().st_size
-    except FileNotFoundError as error:
-        return SampleRejected("image_missing", error.strerror or str(error))
+        size = image_bytes(ImageFile(path))
     except OSError as error:
-        return SampleRejected("image_unreadable", error.strerror or str(error))
-    return None if size else SampleRejected("image_empty", "the video has no bytes")
+        reason = "image_missing" if isinstance(error, FileNotFoundError) else "image_unreadable"
+        return SampleRejected(reason, error.strerror or str(error))
+    if not size:
+        return SampleRejected("image_empty", "the file has no bytes")
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            return VideoHeader(stream.codec_context.width, stream.codec_context.height, stream.frames or None)
+    except (av.FFmpegError, IndexError, ValueError) as error:
+        return SampleRejected("video_undecodable", f"{type(error).__name__}: {error}")
 
 
 def _parsed(data: bytes) -> tuple[int, int, int]:

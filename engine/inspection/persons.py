@@ -58,7 +58,7 @@ class Persons:
         return errors
 
     def persons_of(self) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes of the images' keys, and how many persons each has."""
+        """Hashes of the images (key and path), and how many persons each has."""
         return self._images.totals()
 
     def figures(self, skipped: Counter[str], unreadable: Counter[str], unreadable_persons: int) -> PersonFigures:
@@ -87,12 +87,12 @@ class Persons:
         )
 
     def _one(self, person: Person) -> None:
-        who, key = person.instance, person.key
+        who, key, path = person.instance, person.key, person.image_path
         self._persons += 1
-        self._images.add(key, 1)
-        if not self._ids.add(key, who.annotation_id):
+        self._images.add(1, key, path)
+        if not self._ids.add(key, path, who.annotation_id):
             self._findings.add("annotation_id_twice", key, who.annotation_id)
-        if any(who.joints_valid) and not self._people.add(key, repr((who.joints_img, who.joints_valid))):
+        if any(who.joints_valid) and not self._people.add(key, path, repr((who.joints_img, who.joints_valid))):
             self._findings.add("person_twice", key, who.annotation_id)
         smpl = who.smpl
         has = {
@@ -115,18 +115,16 @@ class Persons:
         self._box_widths.add(extent[:, 0])
         self._box_heights.add(extent[:, 1])
         self._small += int((extent[:, 1] < SMALL_PX).sum())
-        known = np.isfinite(size).all(1)
-        outside = known & ((high <= 0) | (low >= size)).any(1)
-        leaves = known & ~outside & ((low < -1) | (high > size + 1)).any(1)
+        outside = ((high <= 0) | (low >= size)).any(1)
+        leaves = ~outside & ((low < -1) | (high > size + 1)).any(1)
         for name, mask in (("box_outside", outside), ("box_leaves_image", leaves)):
             for row, key, person in group.where(mask):
-                self._findings.add(name, key, person, f"{_box(group.box_P4[row])} in {size[row, 0]:g}x{size[row, 1]:g} px")
+                self._findings.add(name, key, person, f"{_box(group.box_P4[row])}{_size(size[row])}")
 
     def _flat(self, group: Group) -> None:
-        """2D joints against the image and the box."""
+        """2D joints against the image and the box. What is negative is outside of any image, whatever its size."""
         joints, valid = group.joints_PJ2, group.valid_PJ
-        with np.errstate(invalid="ignore"):
-            beyond = valid & ((joints < -1) | (joints > group.size_P2[:, None])).any(2)
+        beyond = valid & ((joints < -1) | (joints > group.size_P2[:, None])).any(2)
         reach = OUTSIDE_BOX * group.box_P4[:, 2:].max(1)
         low, high = group.box_P4[:, :2] - reach[:, None], group.box_P4[:, :2] + group.box_P4[:, 2:] + reach[:, None]
         astray = valid & ((joints < low[:, None]) | (joints > high[:, None])).any(2)
@@ -141,6 +139,10 @@ class Persons:
         span = np.where(valid[..., None], joints, -np.inf).max(1) - np.where(valid[..., None], joints, np.inf).min(1)
         for row, key, person in group.where((valid.sum(1) >= 3) & (span <= 1).all(1)):
             self._findings.add("joints_coincide", key, person, f"{valid[row].sum()} joints")
+
+
+def _size(size_2: np.ndarray) -> str:
+    return " in {:g}x{:g} px".format(*size_2) if np.isfinite(size_2).all() else ""
 
 
 def _box(box_4: np.ndarray) -> str:

@@ -37,10 +37,10 @@ def publish(
     if drawn:
         names, counts = persons_of
 
-        def total(key: str) -> int:
-            return int(counts[np.searchsorted(names, np.uint64(name_hash(key)))])
+        def total(photograph: Photograph) -> int:
+            return int(counts[np.searchsorted(names, np.uint64(name_hash(photograph.key, photograph.image_path)))])
 
-        for number, sheet in enumerate(draw_sheets(drawn, config.sheet, config.body, total, notes), start=1):
+        for number, sheet in enumerate(draw_sheets(drawn, config, total, notes), start=1):
             path = f"sheets/{config.sheet.choose}-{number}.jpg"
             _put(store, path, encode_jpeg(sheet, 92))
             pictures.append(Picture(path, _TITLES[config.sheet.choose]))

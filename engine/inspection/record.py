@@ -67,7 +67,7 @@ class ImageFigures(Record):
     orientations: dict[str, Count]
     """EXIF orientations other than 1 (none)."""
     videos: Count
-    """Examined images that are frames of videos: of these the file's presence alone."""
+    """Examined images that are frames of videos: of these the video's header alone."""
     widths: Spread | None
     heights: Spread | None
     sizes: tuple[ImageSize, ...]

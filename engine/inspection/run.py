@@ -69,7 +69,7 @@ class _Counter:
     def __init__(self, config: InspectConfig, source: Source) -> None:
         self._config, self._source = config, source
         self.findings = Findings()
-        self.images, self.persons = Images(self.findings), Persons(self.findings)
+        self.images, self.persons = Images(self.findings, config.images), Persons(self.findings)
         self._skipped: Counter[str] = Counter()
         self._unreadable: Counter[str] = Counter()
         self._unreadable_persons = 0
@@ -130,7 +130,7 @@ class _Counter:
                 if self._examine == "none" and is_new:
                     self.images.count_unexamined(photograph)
                 self._sample.offer(replace(photograph, persons=()), float(name_hash(photograph.key)), is_new)
-        persons = [Person(p.key, who, size) for p, size in zip(photographs, sizes, strict=True) for who in p.persons]
+        persons = [Person(p.key, p.image_path, who, size) for p, size in zip(photographs, sizes, strict=True) for who in p.persons]
         errors = iter(self.persons.add(persons)) if persons else iter(())
         kinds = self.findings.take_recent()
         sheet = self._config.sheet

@@ -53,8 +53,8 @@ class Tally:
     def __init__(self) -> None:
         self._names, self._counts = array("Q"), array("Q")
 
-    def add(self, name: str, count: int) -> None:
-        self._names.append(name_hash(name))
+    def add(self, count: int, *parts: str | bytes) -> None:
+        self._names.append(name_hash(*parts))
         self._counts.append(count)
 
     def totals(self) -> tuple[np.ndarray, np.ndarray]:

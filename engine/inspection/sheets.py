@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from engine.body.config import BodyConfig
 from engine.body.smpl import Body, load_body
-from engine.datasets.base import VideoFrame
+from engine.datasets.base import ImageSlice, ImageSource, VideoFrame
 from engine.errors import ConfigError, LicensedFileMissing, SampleRejected
-from engine.inspection.config import SheetConfig
+from engine.inspection.config import InspectConfig
 from engine.inspection.drawing import BOX, ERROR, LEFT, MIDDLE, RIGHT, canvas, draw_flat, draw_solid
-from engine.inspection.photographs import ImageBytes, Photograph, read_image
+from engine.inspection.photographs import ImageBytes, Photograph
 from engine.report.overlay import fitted
 from engine.shards.images import ImageConfig, settle
+from engine.shards.picture import Source
+from engine.shards.sources import Reader
 from schemas.sample import Instance
 
 _INK, _PAPER, _QUIET = (31, 41, 55), (255, 255, 255), (229, 231, 235)
@@ -32,14 +34,14 @@ _SOLID_LEGEND = ((ERROR, "from a projected 3D joint to the annotated 2D joint"),
 
 
 def draw_sheets(
-    photographs: Sequence[Photograph], config: SheetConfig, body: BodyConfig, persons_of: Callable[[str], int], notes: list[str]
+    photographs: Sequence[Photograph], whole: InspectConfig, persons_of: Callable[[Photograph], int], notes: list[str]
 ) -> Iterator[np.ndarray]:
-    """Sheets of photographs in order, RGB. `persons_of`: persons of a key in all; what cannot be drawn is added to `notes`."""
-    meshes = _Meshes(body)
+    """Sheets of photographs in order, RGB. `persons_of`: how many persons are on one in all; what cannot be drawn is added to `notes`."""
+    config, meshes = whole.sheet, _Meshes(whole.body)
     for start in range(0, len(photographs), config.images_a_sheet):
         part = photographs[start : start + config.images_a_sheet]
         solid = any(person.joints_cam or person.smpl for photograph in part for person in photograph.persons)
-        cells = [_cell(photograph, config.cell_px, solid, meshes, persons_of(photograph.key)) for photograph in part]
+        cells = [_cell(photograph, whole, solid, meshes, persons_of(photograph)) for photograph in part]
         columns = min(len(cells), max(1, config.columns // 2) if solid else config.columns)
         tallest = max(len(cell) for cell in cells)
         cells = [np.pad(cell, ((0, tallest - len(cell)), (0, 0), (0, 0)), constant_values=255) for cell in cells]
@@ -79,18 +81,19 @@ class _Meshes:
         return (vertices, self._body.faces) if np.isfinite(vertices).all() else None
 
 
-def _cell(photograph: Photograph, side: int, solid: bool, mesh: _Meshes, persons: int) -> np.ndarray:
-    caption = [
-        photograph.image_path if photograph.window is None else f"{photograph.key} of {photograph.image_path}",
-        _described(photograph, persons),
-    ]
+def _cell(photograph: Photograph, config: InspectConfig, solid: bool, mesh: _Meshes, persons: int) -> np.ndarray:
+    side = config.sheet.cell_px
+    name = photograph.image_path if photograph.window is None else f"{photograph.key} of {photograph.image_path}"
+    caption = [name, _described(photograph, persons, photograph.size)]
     width = side * (1 + solid)
     try:
-        image, problem = _decoded(photograph)
+        image, problem = _decoded(photograph, config.images)
     except SampleRejected as rejected:
         strip = np.full((side, width, 3), _QUIET, np.uint8)
         caption.append(f"{rejected.reason}: {rejected}")
     else:
+        if photograph.size is None:
+            caption[1] = _described(photograph, persons, image.shape[1::-1])
         at = canvas(image, photograph.window, photograph.persons, side)
         pictures = [draw_flat(at, photograph.persons)]
         if solid:
@@ -102,33 +105,44 @@ def _cell(photograph: Photograph, side: int, solid: bool, mesh: _Meshes, persons
     return np.pad(np.vstack([strip, _written(caption, width)]), ((_GAP, 0), (_GAP, 0), (0, 0)), constant_values=255)
 
 
-def _described(photograph: Photograph, persons: int) -> str:
+def _described(photograph: Photograph, persons: int, size: tuple[int, int] | None) -> str:
     drawn = len(photograph.persons)
     skeletons = ", ".join(dict.fromkeys(person.skeleton for person in photograph.persons))
-    size = "size not annotated" if photograph.size is None else "{}x{} px".format(*photograph.size)
+    pixels = "size not annotated" if size is None else f"{size[0]}x{size[1]} px"
     who = f"{drawn} person{'s' * (drawn != 1)}" if drawn == persons else f"{drawn} of {persons} persons"
-    return f"{who}, {skeletons}, {size}"
+    return f"{who}, {skeletons}, {pixels}"
 
 
-def _decoded(photograph: Photograph) -> tuple[np.ndarray, list[str]]:
+def _decoded(photograph: Photograph, config: ImageConfig) -> tuple[np.ndarray, list[str]]:
     """The pixels as ingest would store them, and what ingest would reject although it can be shown. SampleRejected if it cannot."""
-    image, problem = photograph.image, []
-    if isinstance(image, VideoFrame):
-        raise SampleRejected("video", f"frame {image.frame} of {image.path.name} is not drawn")
+    image = photograph.image
+    if isinstance(image, ImageBytes):
+        return _pixels(image.data), []
+    with Reader("/", config) as reader:
+        found = reader.read(_source(image))
+    if isinstance(found, np.ndarray):
+        size = found.shape[1::-1]
+        return found, [] if photograph.size in (None, size) else [f"size_mismatch: found {size[0]}x{size[1]} px"]
     try:
-        data = read_image(image)
-    except OSError as error:
-        raise SampleRejected("image_unreadable", error.strerror or str(error)) from None
-    if not isinstance(image, ImageBytes):
-        config = ImageConfig()
-        try:
-            data = settle(data, photograph.size, config).data
-        except SampleRejected as rejected:
-            if rejected.reason != "size_mismatch":
-                raise
-            data, problem = settle(data, None, config).data, [f"size_mismatch: {rejected}"]
+        return _pixels(settle(found, photograph.size, config).data), []
+    except SampleRejected as rejected:
+        if rejected.reason != "size_mismatch":
+            raise
+        return _pixels(settle(found, None, config).data), [f"size_mismatch: {rejected}"]
+
+
+def _source(image: ImageSource) -> Source:
+    path = str(image.path.absolute())
+    if isinstance(image, ImageSlice):
+        return Source("slice", path, image.offset, image.size)
+    return Source("frame", path, image.frame) if isinstance(image, VideoFrame) else Source("file", path)
+
+
+def _pixels(data: bytes) -> np.ndarray:
     try:
-        return np.asarray(Image.open(io.BytesIO(data), formats=("JPEG", "PNG")).convert("RGB")), problem
+        return np.asarray(Image.open(io.BytesIO(data), formats=("JPEG", "PNG")).convert("RGB"))
+    except UnidentifiedImageError:
+        raise SampleRejected("image_undecodable", "no readable JPEG or PNG header") from None
     except Exception as error:  # a shard's image is not proved decodable here
         raise SampleRejected("image_undecodable", f"{type(error).__name__}: {error}") from None
 

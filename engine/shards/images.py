@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
 from engine.config import Config
@@ -130,6 +130,8 @@ def _opened(data: bytes, config: ImageConfig) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
     except Image.DecompressionBombError as error:
         raise SampleRejected("image_too_large", str(error)) from None
+    except UnidentifiedImageError:  # its message holds an address in memory, another one every time
+        raise SampleRejected("image_undecodable", "no readable JPEG or PNG header") from None
     except Exception as error:  # PIL's parsers raise whatever a broken header leads them into
         raise SampleRejected("image_undecodable", f"{type(error).__name__}: {error}") from None
     _check_pixels(image.size, config)
@@ -148,6 +150,7 @@ def loaded(image: Image.Image) -> Image.Image:
 
 
 def format_name(data: bytes) -> str:
+    """An image format by its first bytes: "JPEG", "PNG", or words for what cannot be stored."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":

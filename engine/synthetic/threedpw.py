@@ -7,6 +7,7 @@ Genders are "n": the open body has one. Pickles are written as Python 2 wrote th
 
 from __future__ import annotations
 
+import codecs
 import io
 import pickle
 import struct
@@ -124,19 +125,20 @@ class _Python2Pickler(pickle._Pickler):
 
     def _save_string(self, value: str | bytes) -> None:
         data = value.encode("latin1") if isinstance(value, str) else value
-        self.write(
-            pickle.SHORT_BINSTRING + bytes([len(data)]) + data
-            if len(data) < 256
-            else pickle.BINSTRING + struct.pack("<i", len(data)) + data
-        )
+        if not self.bin:
+            self.write(pickle.STRING + b"'" + codecs.escape_encode(data)[0] + b"'\n")
+        elif len(data) < 256:
+            self.write(pickle.SHORT_BINSTRING + bytes([len(data)]) + data)
+        else:
+            self.write(pickle.BINSTRING + struct.pack("<i", len(data)) + data)
         self.memoize(value)
 
     dispatch[str] = _save_string
     dispatch[bytes] = _save_string
 
 
-def python2_pickle(value: dict[str, Any]) -> bytes:
-    """Protocol-2 bytes as Python 2 and numpy 1 wrote them: byte strings, and numpy's old module names."""
+def python2_pickle(value: dict[str, Any], protocol: int = 2) -> bytes:
+    """Bytes as Python 2 and numpy 1 wrote them: byte strings, and numpy's old module names. Protocol 0 was Python 2's default."""
     buffer = io.BytesIO()
-    _Python2Pickler(buffer, protocol=2).dump(value)
+    _Python2Pickler(buffer, protocol=protocol).dump(value)
     return buffer.getvalue().replace(b"cnumpy._core.", b"cnumpy.core.")

@@ -11,7 +11,7 @@ from pydantic import Field
 from engine.config import Config
 from engine.errors import AlreadyExists, ConfigError
 from engine.synthetic.atlas import Mannequin
-from engine.synthetic.layouts import coco, crowdpose, human36m, instavariety, lsp, mpi_inf_3dhp, mpii, muco, photos
+from engine.synthetic.layouts import coco, crowdpose, human36m, instavariety, lsp, mpi_inf_3dhp, mpii, muco, mupots, photos, threedpw, up3d
 from engine.synthetic.shots import Shot, TrueImage, make_shots
 
 
@@ -29,13 +29,22 @@ class Layout:
 
 
 LAYOUTS: dict[str, Layout] = {
+    "3dpw": Layout("3dpw", "test", threedpw.write_raw),
+    "3dpw_json": Layout("3dpw", "test", threedpw.write_json),
     "coco2014": Layout("coco", "train2014", lambda root, shots: coco.write(root, shots, year=2014)),
     "coco2017": Layout("coco", "train2017", coco.write),
     "coco_wholebody": Layout(
         "coco", "train2017", lambda root, shots: coco.write(root, shots, wholebody=True), options=("--dataset.coco.annotations=wholebody",)
     ),
     "crowdpose": Layout("crowdpose", "train", crowdpose.write, people=(2, 3)),
-    "human36m": Layout("human36m", "train", human36m.write, (1, 1), views=4, options=("--dataset.human36m.train.subjects=[1]",)),
+    "human36m": Layout(
+        "human36m",
+        "train",
+        human36m.write,
+        (1, 1),
+        views=4,
+        options=('--dataset.human36m.train={"subjects":[1],"every_nth":5,"cameras":[1,2,3,4]}',),
+    ),
     "instavariety": Layout("instavariety", "train", instavariety.write, (1, 1)),
     "instavariety_pixels": Layout(
         "instavariety", "train", lambda root, shots: instavariety.write(root, shots, layout=instavariety.TrackFiles(phis=False)), (1, 1)
@@ -45,25 +54,40 @@ LAYOUTS: dict[str, Layout] = {
     "mpi_inf_3dhp": Layout(
         "mpi_inf_3dhp",
         "train",
-        mpi_inf_3dhp.write_raw,
+        lambda root, shots: [image for sequence in (1, 2) for image in mpi_inf_3dhp.write_raw(root, shots, sequence=sequence)],
         (1, 1),
         views=2,
-        options=("--dataset.mpi_inf_3dhp.train.subjects=[1]", "--dataset.mpi_inf_3dhp.train.every_nth=1"),
+        options=('--dataset.mpi_inf_3dhp.train={"subjects":[1],"every_nth":1,"cameras":[0,1]}',),
     ),
     "mpi_inf_3dhp_json": Layout(
-        "mpi_inf_3dhp", "train", mpi_inf_3dhp.write_json, (1, 1), views=2, options=("--dataset.mpi_inf_3dhp.train.subjects=[1]",)
+        "mpi_inf_3dhp",
+        "train",
+        mpi_inf_3dhp.write_json,
+        (1, 1),
+        views=2,
+        options=('--dataset.mpi_inf_3dhp.train={"subjects":[1],"every_nth":3,"cameras":[0,1]}',),
     ),
-    "mpi_inf_3dhp_test": Layout("mpi_inf_3dhp", "test", mpi_inf_3dhp.write_test, (1, 1)),
+    "mpi_inf_3dhp_test": Layout(
+        "mpi_inf_3dhp",
+        "test",
+        lambda root, shots: mpi_inf_3dhp.write_test(root, [shot for shot in shots if shot.view == 0]),
+        (1, 1),
+        views=2,
+        options=("--dataset.mpi_inf_3dhp.test=[1]",),
+    ),
     "mpii": Layout("mpii", "train", mpii.write_mpii_mat),
     "mpii_coco": Layout("mpii", "train", mpii.write_mpii_coco),
     "mpii_list": Layout("mpii", "train", mpii.write_mpii_list),
     "mpii_trb": Layout("mpii", "train", mpii.write_mpii_trb),
     "muco": Layout("muco", "train", muco.write, (2, 3)),
+    "mupots": Layout("mupots", "test", mupots.write_raw, (2, 2), views=2),
+    "mupots_json": Layout("mupots", "test", mupots.write_json, (2, 2), views=2),
     "photos": Layout("photos", "all", photos.write, options=("--dataset.photos.boxes=boxes.json",)),
     "photos_csv": Layout(
         "photos", "all", lambda root, shots: photos.write(root, shots, "csv"), options=("--dataset.photos.boxes=boxes.csv",)
     ),
     "photos_video": Layout("photos", "all", photos.write_videos, options=("--dataset.photos.boxes=boxes.json",)),
+    "up3d": Layout("up3d", "trainval", up3d.write, (1, 1)),
 }
 
 
@@ -101,5 +125,6 @@ def write_layouts(config: LayoutsConfig, say: Callable[[str], None] = lambda lin
         )
         truth[name] = layout.write(root, shots)
         dataset = f"--dataset.name={layout.dataset} --dataset.root={root} --dataset.split={layout.split}"
-        say(f"{name}: {len(truth[name])} images; read it with {' '.join((dataset, *layout.options))}")
+        options = " ".join(f"'{option}'" if "{" in option else option for option in layout.options)
+        say(f"{name}: {len(truth[name])} images; read it with {dataset} {options}".rstrip())
     return truth

@@ -1,7 +1,7 @@
 """MATLAB files of both kinds from plain Python values, as MATLAB writes them; the inverse of engine.datasets.matlab.
 
-A dict is a 1x1 struct, an object ndarray of dicts a struct array, any other object ndarray a cell, a str a char row, an array an
-array. Numbers and arrays get MATLAB's two dimensions at least.
+A dict is a 1x1 struct, what `struct_array` makes a struct array, what `cell` makes a cell, a str a char row, an array an array.
+Numbers and arrays get MATLAB's two dimensions at least.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ import numpy as np
 import scipy.io
 
 _CLASSES = {"float64": "double", "float32": "single", "bool": "logical"}
+
+
+class Cell(np.ndarray):
+    """An object ndarray that is written as a cell, whatever it holds."""
 
 
 def write_mat(path: Path, variables: dict[str, Any], version: Literal["5", "7.3"] = "5") -> None:
@@ -32,11 +36,15 @@ def write_mat(path: Path, variables: dict[str, Any], version: Literal["5", "7.3"
 
 def struct_array(rows: list[dict[str, Any]], shape: tuple[int, ...] | None = None) -> np.ndarray:
     """An object ndarray of dicts: 1xN unless another shape is given (filled in MATLAB's order)."""
-    return cell(list(rows), shape)
+    return _filled(rows, shape)
 
 
-def cell(values: list[Any], shape: tuple[int, ...] | None = None) -> np.ndarray:
+def cell(values: list[Any], shape: tuple[int, ...] | None = None) -> Cell:
     """A cell: 1xN unless another shape is given (filled in MATLAB's order)."""
+    return _filled(values, shape).view(Cell)
+
+
+def _filled(values: list[Any], shape: tuple[int, ...] | None) -> np.ndarray:
     out = np.empty(len(values), object)
     for i, value in enumerate(values):
         out[i] = value
@@ -47,7 +55,7 @@ def _for_v5(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _for_v5(inner) for name, inner in value.items()}
     if isinstance(value, np.ndarray) and value.dtype == object:
-        if value.size and all(isinstance(v, dict) for v in value.flat):
+        if _is_struct_array(value):
             fields = list(value.flat[0])
             out = np.empty(value.shape, [(field, object) for field in fields])
             for index in np.ndindex(value.shape):
@@ -59,6 +67,10 @@ def _for_v5(value: Any) -> Any:
             out[index] = _for_v5(value[index])
         return out
     return value
+
+
+def _is_struct_array(array: np.ndarray) -> bool:
+    return bool(array.size) and not isinstance(array, Cell) and all(isinstance(v, dict) for v in array.flat)
 
 
 def _write_hdf5(parent: h5py.Group, name: str, value: Any, references: h5py.Group) -> h5py.Dataset | h5py.Group:
@@ -74,14 +86,14 @@ def _write_hdf5(parent: h5py.Group, name: str, value: Any, references: h5py.Grou
     if isinstance(value, str):
         codes = np.array([[ord(c)] for c in value], np.uint16)
         return _array(parent, name, codes if value else np.zeros(2, np.uint64), "char", empty=not value)
-    array = np.asarray(value)
+    array = np.asanyarray(value)
     array = array if array.ndim >= 2 else array.reshape(1, -1)
     if array.dtype != object:
         kind = _CLASSES.get(array.dtype.name, array.dtype.name)
         if array.size == 0:
             return _array(parent, name, np.array(array.shape, np.uint64), kind, empty=True)
         return _array(parent, name, array.T.astype(np.uint8) if kind == "logical" else array.T, kind)
-    if array.size and all(isinstance(v, dict) for v in array.flat):
+    if _is_struct_array(array):
         node = parent.create_group(name)
         node.attrs["MATLAB_class"] = np.bytes_("struct")
         for field in array.flat[0]:

@@ -21,6 +21,7 @@ CONTENT = {
     "small": np.arange(3, dtype=np.uint8).reshape(1, 3),
     "text": "im00001.jpg",
     "one": {"name": "a", "points": POINTS, "deep": {"empty": np.zeros((0, 0))}},
+    "people": cell([{"annot2": np.ones((2, 17))}]),
     "frames": cell([np.ones((3, 2)), "b", np.zeros((0, 0)), {"k": np.array([[1.0]])}], (2, 2)),
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from engine.datasets.pickles import read_pickle
 from engine.errors import RawDataError, UnsafeInput
+from engine.synthetic.threedpw import python2_pickle
 
 
 class Call:
@@ -90,3 +91,13 @@ def test_allowed_names_cannot_be_bent(tmp_path: Path) -> None:
 def test_a_broken_pickle_says_so(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(RawDataError, match="not a readable pickle"):
         read_pickle(_write(tmp_path, data))
+
+
+def test_python_2_s_default_protocol(tmp_path: Path) -> None:
+    """Protocol 0 is text; bytes beyond it are escaped, as in UP-3D's fits."""
+    value = {"pose": np.linspace(-3, 3, 72), "f": 5000.0, "rt": np.zeros(3), "name": "it's \xe9"}
+    data = python2_pickle(value, protocol=0)
+    assert data.startswith(b"(d") and b"cnumpy.core.multiarray\n_reconstruct" in data
+    found = read_pickle(_write(tmp_path, data))
+    np.testing.assert_array_equal(found["pose"], value["pose"])
+    assert (found["f"], found["name"]) == (5000.0, value["name"])
