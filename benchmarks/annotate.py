@@ -69,9 +69,9 @@ def measure() -> list[dict[str, Any]]:
         folder = Path(scratch)
         root, words = photographs(folder, PHOTOGRAPHS)
         dataset = DatasetConfig(name="coco", root=str(root), split=SPLIT)
-        ingest(IngestConfig(dataset=dataset, out=str(folder / "shards"), samples_per_shard=PER_SHARD))
-        ingest(IngestConfig(dataset=dataset, out=str(folder / "small"), samples_per_shard=RESNET_PER_SHARD))
-        ingest(IngestConfig(dataset=dataset, out=str(folder / "large"), samples_per_shard=LARGE_PER_SHARD))
+        ingest(IngestConfig(dataset=dataset, out=str(folder / "shards"), samples_per_shard=PER_SHARD, workers=0))
+        ingest(IngestConfig(dataset=dataset, out=str(folder / "small"), samples_per_shard=RESNET_PER_SHARD, workers=0))
+        ingest(IngestConfig(dataset=dataset, out=str(folder / "large"), samples_per_shard=LARGE_PER_SHARD, workers=0))
         photos, samples = _photographs(folder / "shards", root / SPLIT)
         job = _spec(folder / "shards", folder, partial(MeanPoseAnnotator, MeanPoseConfig()), BATCH)
         found: dict[str, list[float]] = {}

@@ -75,7 +75,7 @@ def _sides(folder: Path, root: Path, stack: ExitStack) -> dict[str, Callable[[],
     dataset, tar = DatasetConfig(name="coco", root=str(root), split=SPLIT), folder / "photographs.tar"
     urls = {"ours": str(folder / "shards"), "ours, person crops": str(folder / "crops")}
     for url, crops in zip(urls.values(), (None, PersonCropConfig()), strict=True):
-        ingest(IngestConfig(dataset=dataset, out=url, samples_per_shard=64, person_crops=crops))
+        ingest(IngestConfig(dataset=dataset, out=url, samples_per_shard=64, person_crops=crops, workers=0))
     write_tar(tar, root, CROP)
     _check({name: _stream(url, AugmentConfig.off(), stack) for name, url in urls.items()}, root, tar)
     augment = AugmentConfig()

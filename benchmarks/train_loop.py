@@ -41,7 +41,7 @@ def measure() -> list[dict[str, Any]]:
         folder = Path(scratch)
         root, words = photographs(folder)
         dataset = DatasetConfig(name="coco", root=str(root), split=SPLIT)
-        ingest(IngestConfig(dataset=dataset, out=str(folder / "shards"), samples_per_shard=64))
+        ingest(IngestConfig(dataset=dataset, out=str(folder / "shards"), samples_per_shard=64, workers=0))
         started_here = not ray.is_initialized()
         if started_here:
             ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR", object_store_memory=150 << 20)

@@ -198,7 +198,9 @@ def lose_a_node(folder: Path, arena: Arena) -> int:
     shard_set = f"{bucket}/images"
     root, words = photographs(folder, at_least=SHARDS * SAMPLES_PER_SHARD)
     dataset = {"name": "coco", "root": str(root), "split": SPLIT}
-    manifest = ingest(IngestConfig.model_validate({"dataset": dataset, "out": shard_set, "samples_per_shard": SAMPLES_PER_SHARD}))
+    manifest = ingest(
+        IngestConfig.model_validate({"dataset": dataset, "out": shard_set, "samples_per_shard": SAMPLES_PER_SHARD, "workers": 0})
+    )
     shards = len(manifest.shards)
     print(f"{shards} shards of {SAMPLES_PER_SHARD} photographs, {manifest.instances} persons: {words}, each many times", flush=True)
     pool = {"min_size": 3, "max_size": 3, "cpus": 1}

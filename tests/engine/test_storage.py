@@ -8,6 +8,7 @@ import pickle
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -44,6 +45,26 @@ def test_create_never_overwrites(store: Store) -> None:
     with pytest.raises(AlreadyExists, match="key"):
         store.create("key", b"second")
     assert store.get("key") == b"first"
+
+
+def test_what_is_written_bit_by_bit_appears_whole_or_not_at_all(store: Store) -> None:
+    def write(file: BinaryIO) -> None:
+        for part in (b"one ", b"two ", b"three"):
+            file.write(part)
+            assert not store.exists("folder/key")
+
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise RuntimeError("the source is gone")
+
+    with pytest.raises(RuntimeError, match="the source is gone"):
+        store.create_written("folder/key", fail)
+    assert list(store.scan("folder")) == []
+    store.create_written("folder/key", write)
+    assert store.get("folder/key") == b"one two three"
+    with pytest.raises(AlreadyExists, match="key"):
+        store.create_written("folder/key", lambda file: file.write(b"other"))
+    assert store.get("folder/key") == b"one two three"
 
 
 def test_create_refuses_empty_objects(store: Store) -> None:

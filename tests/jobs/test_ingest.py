@@ -42,15 +42,25 @@ def test_it_tells_what_became_of_everybody(config_file: Path, tmp_path: Path) ->
     done = _run("--config", str(config_file))
     assert done.returncode == 0, done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    assert lines[1:5] == [
+    assert lines[2:6] == [
         "coco/val: 3 persons found",
         "kept 1 on 1 images in 1 shards",
         "skipped 1 crowd",
         "quarantined 1 image_missing (1 images)",
     ]
     shard_set = open_shard_set(str(tmp_path / "shards"))
-    assert shard_set.digest[:16] in lines[5]
-    assert "shards/manifest.json" in lines[5]
+    assert shard_set.digest[:16] in lines[6]
+    assert "shards/manifest.json" in lines[6]
+
+
+def test_a_dry_run_counts_and_writes_nothing(config_file: Path, tmp_path: Path) -> None:
+    done = _run("--config", str(config_file), "--dry_run", "true")
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[1] == "coco/val: dry run: 3 persons found"
+    assert lines[2].startswith("to keep 1 on 1 images that are there")
+    assert lines[3:] == ["skipped 1 crowd", "quarantined 1 image_missing (1 images)", "shards 1 of which 0 are made"]
+    assert not (tmp_path / "shards").exists()
 
 
 def test_a_wrong_path_is_one_clear_line(config_file: Path) -> None:

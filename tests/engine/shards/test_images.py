@@ -12,9 +12,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from engine.errors import SampleRejected
-from engine.shards.images import ImageConfig, StoredImage, settle
+from engine.shards.images import ImageConfig, StoredImage, settle, settle_frame
 
 CONFIG = ImageConfig()
+CHECKS = [ImageConfig(check="structure"), ImageConfig(check="decode")]
 RAW, TURNED = (48, 32), (32, 48)
 SIDEWAYS, FLAT = (5, 6, 7, 8), (2, 3, 4)
 
@@ -45,14 +46,16 @@ def _assert_neutral(image: StoredImage) -> None:
 def test_without_orientation_the_bytes_are_untouched(encode, kind: str, options: dict) -> None:
     data = encode(kind=kind, **options)
     for annotated in (RAW, None):
-        assert settle(data, annotated, CONFIG) == StoredImage(data, "png" if kind == "PNG" else "jpg", 48, 32, 1)
+        for config in CHECKS:
+            assert settle(data, annotated, config) == StoredImage(data, "png" if kind == "PNG" else "jpg", 48, 32, 1)
 
 
+@pytest.mark.parametrize("config", CHECKS, ids=lambda config: config.check)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", SIDEWAYS)
-def test_annotated_upright_turns_the_pixels(encode, kind: str, orientation: int) -> None:
+def test_annotated_upright_turns_the_pixels(encode, kind: str, orientation: int, config: ImageConfig) -> None:
     data = encode(kind=kind, orientation=orientation)
-    image = settle(data, TURNED, CONFIG)
+    image = settle(data, TURNED, config)
     _assert_neutral(image)
     assert (image.width, image.height, image.exif_orientation) == (*TURNED, orientation)
     assert np.abs(_pixels(image.data).astype(int) - _upright(data)).mean() < (2 if kind == "JPEG" else 1e-9)
@@ -110,12 +113,14 @@ def test_colour_modes_survive_turning(encode) -> None:
         assert np.abs(_pixels(image.data).astype(int) - _upright(out.getvalue())).mean() < 2
 
 
-def _bomb() -> bytes:
-    """A PNG of a few bytes whose header promises 60,000 x 60,000 pixels."""
-    ihdr = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr)) + b"\0\0\0\0IEND\xaeB`\x82"
+def _png(wh: tuple[int, int], pixels: bytes) -> bytes:
+    """A PNG of this size whose compressed pixels are these bytes."""
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", *wh, 8, 2, 0, 0, 0), b"IDAT" + pixels, b"IEND")
+    packed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
+@pytest.mark.parametrize("check", ["structure", "decode"])
 @pytest.mark.parametrize(
     ("make", "reason", "message"),
     [
@@ -133,10 +138,32 @@ def _bomb() -> bytes:
         (lambda encode: encode((30, 20), orientation=6), "size_mismatch", "found 30x20 or 20x30"),
         (lambda encode: encode((300, 200)), "image_too_large", "at most 50000"),
         (lambda encode: encode(kind="PNG") + b"\0" * 100_000, "image_too_large", "bytes"),
-        (lambda encode: _bomb(), "image_too_large", None),
+        (lambda encode: _png((60_000, 60_000), zlib.compress(bytes(100))), "image_too_large", None),
     ],
 )
-def test_what_cannot_be_stored_is_named(encode, make, reason: str, message: str) -> None:
+def test_what_cannot_be_stored_is_named(encode, make, reason: str, message: str, check) -> None:
     with pytest.raises(SampleRejected, match=message) as error:
-        settle(make(encode), RAW, ImageConfig(max_pixels=50_000, max_bytes=100_000))
+        settle(make(encode), RAW, ImageConfig(max_pixels=50_000, max_bytes=100_000, check=check))
     assert error.value.reason == reason
+
+
+def test_damage_between_header_and_end_is_found_by_decoding_alone() -> None:
+    data = _png((64, 64), bytes(500))
+    assert settle(data, None, CHECKS[0]) == StoredImage(data, "png", 64, 64, 1)
+    with pytest.raises(SampleRejected) as error:
+        settle(data, None, CHECKS[1])
+    assert error.value.reason == "image_undecodable"
+
+
+def test_frames_of_videos_become_images() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    png = settle_frame(pixels, (30, 20), ImageConfig(frames="png"))
+    np.testing.assert_array_equal(_pixels(png.data), pixels)
+    jpeg = settle_frame(pixels, None, CONFIG)
+    _assert_neutral(jpeg)
+    assert jpeg == settle_frame(pixels, None, CONFIG) and (jpeg.extension, png.extension) == ("jpg", "png")
+    assert Image.open(io.BytesIO(jpeg.data)).layer[0][1:3] == (1, 1) and len(Image.open(io.BytesIO(jpeg.data)).layer) == 3
+    with pytest.raises(SampleRejected, match="found 30x20"):
+        settle_frame(pixels, (20, 30), CONFIG)
+    with pytest.raises(SampleRejected, match="30x20 pixels"):
+        settle_frame(pixels, None, ImageConfig(max_pixels=599))

@@ -126,7 +126,7 @@ def test_a_dataset_that_annotates_beyond_the_photograph_loses_no_one(coco, inges
 
 def test_real_coco(real_data: Path, tmp_path: Path) -> None:
     dataset = DatasetConfig(name="coco", root=str(real_data / "coco2017"), split="train2017")
-    manifest = ingest(IngestConfig(dataset=dataset, out=str(tmp_path), samples_per_shard=20, person_crops=PersonCropConfig()))
+    manifest = ingest(IngestConfig(dataset=dataset, out=str(tmp_path), samples_per_shard=20, person_crops=PersonCropConfig(), workers=0))
     assert (manifest.found_instances, manifest.samples, manifest.instances) == (172, 86, 86)
     assert (manifest.skipped, manifest.quarantined) == ({"crowd": 5, "no_keypoints": 81}, {})
     for sample, image in _samples(str(tmp_path)):

@@ -16,7 +16,7 @@ from engine.errors import MissingInput, ShardCorrupt
 from engine.shards.ingest import ingest
 from engine.shards.reader import open_shard_set, read_at, read_samples, read_verified_samples
 from engine.shards.staging import Staging
-from engine.shards.tar import members
+from engine.shards.tar import header, members
 from engine.shards.writer import write_shard
 from schemas.manifests import ShardIndexRow, ShardPlan
 from schemas.records import sha256_hex
@@ -41,6 +41,26 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     rows = [ShardIndexRow.model_validate_json(line) for line in INDEX.splitlines()]
     assert [read_at(path, row) for row in rows] == read_samples(TAR)
     assert [row.instances for row in rows] == [i % 3 for i in range(10)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 3000), st.sampled_from(["jpg", "png"]), st.integers(0, 3)), max_size=8))
+def test_a_tar_is_what_webdataset_writes(images: list[tuple[int, str, int]]) -> None:
+    samples = [(_sample(f"k{i}", persons), bytes([i + 1]) * size, kind) for i, (size, kind, persons) in enumerate(images)]
+    out = io.BytesIO()
+    with webdataset.TarWriter(out, user="", group="", mode=0o444, mtime=0, encoder=False) as tar:
+        for sample, image, kind in samples:
+            tar.write({"__key__": sample.key, kind: image, "json": sample.to_bytes()})
+    data, index = write_shard(samples)
+    assert data == out.getvalue()
+    rows = [ShardIndexRow.model_validate_json(line) for line in index.splitlines()]
+    assert index == b"".join(row.to_bytes() + b"\n" for row in rows)
+
+
+def test_a_member_that_no_reader_would_take_is_not_written() -> None:
+    for name in ("../a.jpg", "a.pkl", "a b.jpg", "k" * 97 + ".jpg", "é.jpg"):
+        with pytest.raises(ValueError, match="expected <key>"):
+            header(name, 5)
+    assert header("k" * 96 + ".jpg", 5)
 
 
 def test_bytes_depend_on_the_samples_alone() -> None:
