@@ -52,7 +52,7 @@ class Up3d(RawDataset):
     Boxes are 1.2 times the tight box of the labelled joints. annotation_id is the image's number. Licence: CC BY-NC 4.0.
     """
 
-    supervision: ClassVar[Supervision] = "itw2d"
+    supervision: ClassVar[Supervision] = "itw3d"
     known_errors: ClassVar[Mapping[str, str]] = {
         "poor fits": f"many fits are poor: one whose joints are more than {MAX_OFF} of the person away from those of the image (median) is "
         "left out, and the person kept with 2D joints alone",

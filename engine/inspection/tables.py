@@ -78,7 +78,7 @@ def _contradictions(report: InspectionReport) -> list[Table | Text]:
         rows.append((f.level, f.name, f"{_many(f.count, f.of.removesuffix('s'))}{share}", f.meaning, shown))
     every = [(f.name, e.key, e.annotation_id or "", e.message) for f in report.findings for e in f.examples]
     return [
-        Table(("", "what", "how many", "meaning", "for instance"), rows, left=5),
+        Table(("", "what", "how many", "meaning", "for instance"), rows, left=5, whole_words=3),
         Table(("what", "key", "annotation id", ""), every, left=4, fold="The first examples of each"),
     ]
 
@@ -137,7 +137,11 @@ def _figures(report: InspectionReport) -> list[Table | Text]:
     rows = [(name, *_spread(spread, unit)) for name, spread, unit in spreads if spread is not None]
     tables: list[Table | Text] = [Table(columns, rows)]
     if images.sizes and images.sizes[0].images > 1:
-        sizes = [(f"{size.width}x{size.height}", str(size.images), _percent(size.images, images.images)) for size in images.sizes]
+        sizes = [
+            (f"{size.width}x{size.height}", str(size.images), _percent(size.images, images.images))
+            for size in images.sizes
+            if size.images > 1
+        ]
         tables.append(Table((f"commonest of {images.distinct_sizes} image sizes", "images", "share"), sizes))
     if space is not None and space.worst and space.worst[0].error_px > 1:
         worst = [(w.key, w.annotation_id, f"{w.error_px:.1f}") for w in space.worst]

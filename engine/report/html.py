@@ -16,6 +16,8 @@ class Table:
     left: int = 1
     highlight: frozenset[int] = frozenset()
     """Rows to set apart."""
+    whole_words: int = 0
+    """The first columns in which no word is broken, whatever room it takes."""
     fold: str | None = None
     """Title of a fold that hides the table until it is opened; None shows it."""
 
@@ -23,7 +25,7 @@ class Table:
         head = "".join(f"<th{_flush(i, self.left)}>{escape(c)}</th>" for i, c in enumerate(self.columns))
         body = []
         for number, row in enumerate(self.rows):
-            cells = "".join(f"<td{_flush(i, self.left)}>{escape(c)}</td>" for i, c in enumerate(row))
+            cells = "".join(f"<td{_flush(i, self.left, self.whole_words)}>{escape(c)}</td>" for i, c in enumerate(row))
             body.append(f"<tr{' class=apart' if number in self.highlight else ''}>{cells}</tr>")
         table = f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         return table if self.fold is None else f"<details><summary>{escape(self.fold)}</summary>{table}</details>"
@@ -77,8 +79,8 @@ def page(title: str, summary: str, sections: Sequence[Section]) -> str:
     )
 
 
-def _flush(column: int, left: int) -> str:
-    return "" if column < left else " class=number"
+def _flush(column: int, left: int, whole_words: int = 0) -> str:
+    return " class=number" if column >= left else " class=whole" if column < whole_words else ""
 
 
 _CSS = """
@@ -93,7 +95,7 @@ nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 12px; } a { col
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: 12px 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 th { font-weight: 600; font-size: 13px; color: var(--quiet); } .number { text-align: right; white-space: nowrap; }
-tr.apart td { background: #f3f4f6; }
+.whole { overflow-wrap: normal; } tr.apart td { background: #f3f4f6; }
 figure { margin: 22px 0 28px; } figcaption { max-width: 100ch; margin-bottom: 8px; font-weight: 600; }
 summary { cursor: pointer; color: var(--accent); margin: 12px 0; }
 img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }

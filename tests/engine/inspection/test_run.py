@@ -5,21 +5,31 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 from rich.console import Console
 
-from engine.datasets.base import DatasetConfig
+from engine.datasets.base import DatasetConfig, VideoFrame
+from engine.datasets.registry import open_dataset
 from engine.errors import ConfigError, MissingInput
 from engine.inspection.config import InspectConfig, SheetConfig
-from engine.inspection.photographs import EndOfAnnotation, raw_source
+from engine.inspection.findings import Findings
+from engine.inspection.images import Images
+from engine.inspection.photographs import EndOfAnnotation, Photograph, raw_source
 from engine.inspection.record import InspectionReport
 from engine.inspection.run import inspect
+from engine.shards.images import ImageConfig
 from engine.shards.ingest import IngestConfig, ingest
 from engine.shards.person_crops import PersonCropConfig
+from engine.synthetic.atlas import Mannequin
+from engine.synthetic.layouts.catalogue import LAYOUTS
+from engine.synthetic.shots import make_shots
 from tests.engine.inspection.builders import annotation, encoded, write_coco
 
 
@@ -33,6 +43,11 @@ def _coco(root: Path) -> DatasetConfig:
 
 def _counts(report: InspectionReport) -> dict[str, int]:
     return {finding.name: finding.count for finding in report.findings}
+
+
+@pytest.fixture(scope="module")
+def mannequin() -> Mannequin:
+    return Mannequin()
 
 
 @pytest.fixture
@@ -156,8 +171,6 @@ def test_an_annotation_that_ends_early_is_told_with_what_came_before(broken: Pat
     content = json.loads(path.read_text())
     text = json.dumps({"images": content["images"], "annotations": content["annotations"]})
     path.write_text(text[: int(len(text) * 0.8)])
-    from engine.datasets.registry import open_dataset
-
     events = list(raw_source(open_dataset(_coco(broken))).events())
     assert isinstance(events[-1], EndOfAnnotation) and "expected JSON" in events[-1].message
     report = _inspect(dataset=_coco(broken))
@@ -193,3 +206,68 @@ def test_real_photographs_counted_by_hand(real_data: Path) -> None:
     assert report.images.widths.largest == max(w for w, _ in sizes)
     assert not [finding for finding in report.findings if finding.level == "wrong"]
     assert all(side.agree == side.of > 20 for side in report.persons.sides.values())
+
+
+LAYOUT_OPTIONS = {
+    "coco_wholebody": {"coco": {"annotations": "wholebody"}},
+    "crowdpose": {},
+    "human36m": {"human36m": {"train": {"subjects": (1,), "every_nth": 5, "cameras": (1, 2, 3, 4)}}},
+    "instavariety": {},
+    "lspet": {},
+    "mpii": {},
+    "muco": {},
+    "photos_video": {"photos": {"boxes": "boxes.json"}},
+}
+
+
+@pytest.mark.parametrize("name", LAYOUT_OPTIONS)
+def test_every_layout_is_found_sound_and_counted(name: str, mannequin: Mannequin, tmp_path: Path) -> None:
+    layout = LAYOUTS[name]
+    shots = make_shots(mannequin, 3, 3, people=layout.people, hw=(192, 192), views=layout.views)
+    truth = layout.write(tmp_path / "data", shots)
+    dataset = DatasetConfig(name=layout.dataset, root=str(tmp_path / "data"), split=layout.split, **LAYOUT_OPTIONS[name])
+    report = _inspect(dataset=dataset, out=str(tmp_path / "out"), sheet=SheetConfig(images=2, cell_px=96))
+    assert not [finding for finding in report.findings if finding.level == "wrong"]
+    persons, skipped = report.persons.persons, sum(report.persons.skipped.values())
+    assert persons == sum(len(image.persons) for image in truth) and report.images.images == len(truth)
+    assert skipped == (3 if name == "mpii" else 0), report.persons.skipped
+    labelled = Counter(joint for image in truth for person in image.persons for joint in person.joints_img)
+    (joints,) = report.persons.joints
+    assert {joint: count for joint, count in joints.valid.items() if count} == {j: labelled[j] for j in joints.valid if labelled[j]}
+    assert (report.images.videos == len(truth)) == (name == "photos_video")
+    if report.persons.space is not None:
+        assert report.persons.space.reprojection_px.largest < 0.5
+    assert (tmp_path / "out" / "sheets" / "even-1.jpg").stat().st_size > 2000
+
+
+def test_a_video_that_is_gone_or_too_short(mannequin: Mannequin, tmp_path: Path) -> None:
+    layout, root = LAYOUTS["photos_video"], tmp_path / "data"
+    layout.write(root, make_shots(mannequin, 3, 4, people=(1, 1), hw=(192, 192)))
+    dataset = open_dataset(DatasetConfig(name="photos", root=str(root), split="all", **LAYOUT_OPTIONS["photos_video"]))
+    (photograph, *_) = (event for event in raw_source(dataset).events() if isinstance(event, Photograph))
+    video = photograph.image.path
+    damaged, gone = root / "damaged.mp4", root / "gone.mp4"
+    damaged.write_bytes(video.read_bytes()[:200])
+    findings = Findings()
+    images = Images(findings, ImageConfig())
+    cases = [(video, 0), (video, 3), (video, 4000), (damaged, 0), (gone, 0)]
+    photographs = [replace(photograph, key=f"k{i}", image=VideoFrame(path, frame)) for i, (path, frame) in enumerate(cases)]
+    with ThreadPoolExecutor(2) as pool:
+        images.examine(photographs, pool)
+    found = {finding.name: [example.key for example in finding.examples] for finding in findings.found()}
+    assert found == {"frame_beyond_video": ["k2"], "video_undecodable": ["k3"], "image_missing": ["k4"]}
+
+
+def test_lspet_counted_from_its_matrix(real_data: Path) -> None:
+    report = _inspect(dataset=DatasetConfig(name="lspet", root=str(real_data / "lspet"), split="train"))
+    joints = scipy.io.loadmat(real_data / "lspet" / "joints.mat")["joints"]
+    valid = joints[:, 2] == 1
+    assert list(report.persons.joints[0].valid.values()) == valid.sum(1).tolist()
+    assert report.persons.valid_joints == {str(n): c for n, c in sorted(Counter(valid.sum(0).tolist()).items())}
+    files = sorted((real_data / "lspet" / "images").glob("*.jpg"))
+    missing = next(finding for finding in report.findings if finding.name == "image_missing")
+    assert (missing.count, report.images.formats) == (10_000 - len(files), {"JPEG": len(files)})
+    assert [finding.name for finding in report.findings if finding.level == "wrong"] == ["image_missing"]
+    sizes = [Image.open(path).size for path in files]
+    assert report.images.widths.median == np.percentile([w for w, _ in sizes], 50, method="nearest")
+    assert report.images.distinct_sizes == len(set(sizes))

@@ -58,11 +58,11 @@ def coco(tmp_path: Path, encode) -> Callable[..., Path]:
 
 @pytest.fixture
 def ingest_config(tmp_path: Path) -> Callable[..., IngestConfig]:
-    """ingest_config(root, out='out', **fields) -> config with 2 samples a shard."""
+    """ingest_config(root, out='out', **fields) -> config with 2 samples a shard, made in this process."""
 
     def make(root: Path, out: str = "out", **fields) -> IngestConfig:
         url = out if "://" in out else str(tmp_path / out)
-        dataset = DatasetConfig(name="coco", root=str(root), split="tiny")
-        return IngestConfig(**({"dataset": dataset, "out": url, "samples_per_shard": 2, "workers": 0} | fields))
+        small = {"samples_per_shard": 2, "workers": 0}
+        return IngestConfig(**({"dataset": DatasetConfig(name="coco", root=str(root), split="tiny"), "out": url} | small | fields))
 
     return make
