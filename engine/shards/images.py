@@ -1,7 +1,7 @@
 """Images of raw datasets: checked once, with their EXIF orientation settled, before any of them enters a shard.
 
-A check of the structure (headers, segments, checksums, the end mark) costs a tenth of reading the file; decoding costs twenty times as
-much as reading and finds damage inside the compressed pixels too. What the first misses costs its own persons later: annotation
+A check of the structure (headers, segments, checksums, the end mark) costs less than reading the file. Decoding finds damage inside the
+compressed pixels too and costs ten times as much as all the rest of ingest. What the first misses costs its own persons later: annotation
 quarantines them, training masks them.
 
 Decoders disagree about EXIF orientation (DALI turns the image, cv2 by flag, PIL and simplejpeg do not), so a stored image
@@ -56,8 +56,8 @@ class ImageConfig(Config):
 
     check: Literal["structure", "decode"] = Field(
         "structure",
-        description="structure: headers, segments, checksums, and an end mark where the pixels end; decode: every pixel too, at twenty "
-        "times the cost",
+        description="structure: headers, segments, checksums, and an end mark where the pixels end; decode: every pixel too, at ten times "
+        "the cost of all the rest",
     )
     max_bytes: int = Field(64 << 20, ge=1, le=256 << 20, description="largest image file, bytes")
     max_pixels: int = Field(64_000_000, ge=1, le=178_000_000, description="largest width times height, pixels")

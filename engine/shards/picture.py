@@ -69,9 +69,7 @@ def digest(pictures: Sequence[Picture]) -> str:
     sha256 = hashlib.sha256()
     for picture in pictures:
         head = [picture.key, picture.image_path, *picture.source, picture.width, picture.height, len(picture.persons)]
-        sha256.update(canonical_json(head))
-        for person in picture.persons:
-            sha256.update(person.json.encode())
+        sha256.update(b"".join([canonical_json(head), *(person.json.encode() for person in picture.persons)]))
     return sha256.hexdigest()
 
 
