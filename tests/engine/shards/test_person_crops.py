@@ -95,8 +95,8 @@ def test_a_person_outside_the_photograph_is_quarantined_alone() -> None:
 def test_ingest_accounts_for_every_person_and_gives_the_same_bytes(coco, ingest_config, encode, tmp_path: Path) -> None:
     root = coco(5, persons=3)
     (root / "tiny/001.jpg").write_bytes(encode()[:-100])
-    first = ingest(ingest_config(root, out="a", workers=1, person_crops=PersonCropConfig()))
-    second = ingest(ingest_config(root, out=f"memory://person-crops-{tmp_path.name}", workers=3, person_crops=PersonCropConfig()))
+    first = ingest(ingest_config(root, out="a", person_crops=PersonCropConfig()))
+    second = ingest(ingest_config(root, out=f"memory://person-crops-{tmp_path.name}", person_crops=PersonCropConfig()))
     assert first.digest() == second.digest()
     assert (first.samples, first.instances, first.found_instances, first.quarantined) == (12, 12, 15, {"image_undecodable": 3})
     found = _samples(str(tmp_path / "a"))
