@@ -24,14 +24,20 @@ _NAME = re.compile(rb"([A-Za-z0-9_-]+)\.(jpg|jpeg|png|json)")
 
 
 def header(name: str, size: int) -> bytes:
-    """The block before a member's content: a plain file that everybody may read, of no user and no time."""
+    """The block before a member's content: a plain file that everybody may read, of no user and no time. ShardCorrupt if it is empty."""
     plain, octal = name.encode(), b"%011o\0" % size
     if len(plain) > 100 or not _NAME.fullmatch(plain):
         raise ValueError(f"member name {name!r}: expected <key>.jpg, .png or .json, at most 100 bytes")
+    _require_plausible(name, size)
     start = plain.ljust(100, b"\0") + _MODE + _ZERO_ID + _ZERO_ID + octal + _NO_TIME
     end = _PLAIN + bytes(100) + b"ustar\x0000"
     checksum = sum(start) + sum(end) + 8 * 32
     return (start + b"%06o\0 " % checksum + end).ljust(BLOCK, b"\0")
+
+
+def _require_plausible(name: str, size: int) -> None:
+    if not 0 < size <= (MAX_JSON_BYTES if name.endswith(".json") else MAX_IMAGE_BYTES):
+        raise ShardCorrupt(f"member {name}: {size} bytes is not a plausible size")
 
 
 def padding(size: int) -> bytes:
@@ -91,6 +97,5 @@ def _member(header: bytes, at: int) -> Member:
     if header[156:157] not in (b"0", b"\0"):
         raise ShardCorrupt(f"member {name.decode()}: expected a regular file, found tar type {header[156:157]!r}")
     key, extension = match[1].decode(), match[2].decode()
-    if not 0 < size <= (MAX_JSON_BYTES if extension == "json" else MAX_IMAGE_BYTES):
-        raise ShardCorrupt(f"member {name.decode()}: {size} bytes is not a plausible size")
+    _require_plausible(name.decode(), size)
     return Member(key, extension, at + BLOCK, size)

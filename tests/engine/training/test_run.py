@@ -154,6 +154,7 @@ def test_workers_that_differ_are_told_before_the_first_step(make_config: Make, t
     assert latest(Store(make_config().out)) is None
 
 
+@pytest.mark.slow
 def test_divergence_ends_a_run_at_once(make_config: Make, ray_cluster: None, tmp_path: Path) -> None:
     """Every worker finds it at the same row. No restart would help, and nothing is committed."""
     config = make_config(num_workers=2, optim={"lr": 1e30}, max_steps=20, max_failures=3)
