@@ -33,7 +33,7 @@ from engine.datasets.base import SkippedInstances
 from engine.datasets.coco_json import Joints, image_size, keypoint_joints, keypoint_order, triples
 from engine.datasets.json_stream import array_items, leaves, top_level
 from engine.errors import MissingInput, RawDataError
-from schemas.skeletons import Skeleton
+from schemas.skeleton import Skeleton
 
 _ODD = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 """What a missing or odd field raises."""

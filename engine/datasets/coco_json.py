@@ -18,7 +18,7 @@ from engine.datasets.geometry import degenerate
 from engine.datasets.json_stream import array_items, arrays
 from engine.errors import RawDataError
 from schemas.sample import Instance
-from schemas.skeletons import Skeleton
+from schemas.skeleton import Skeleton
 
 PERSON_CATEGORY = 1
 _ODD = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)

@@ -21,7 +21,7 @@ from engine.datasets.geometry import carry_to_camera, degenerate, rounded
 from engine.datasets.mocap_tables import INVALID, ODD, Fields, of_instants, read_images, read_joints, read_persons
 from engine.datasets.smpl_fits import FitTable, RestPelvis
 from schemas.sample import Camera, SmplParams
-from schemas.skeletons import Skeleton
+from schemas.skeleton import Skeleton
 
 _JUDGES = 500
 """Persons by which a camera is judged."""

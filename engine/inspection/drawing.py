@@ -15,7 +15,8 @@ import numpy as np
 from engine.report.overlay import PALETTE, cut_out, window_about
 from engine.report.render import Colour, View, composite, render_mesh
 from schemas.sample import Instance, Window
-from schemas.skeletons import SKELETONS, Skeleton
+from schemas.skeleton import Skeleton
+from schemas.skeletons import SKELETONS
 
 LEFT, RIGHT, MIDDLE, BOX, ERROR = (255, 140, 32), (56, 152, 255), (245, 245, 245), (250, 220, 60), (236, 60, 200)
 _EDGE: Colour = (20, 20, 20)

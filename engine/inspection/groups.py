@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.sample import Instance
-from schemas.skeletons import SKELETONS, Skeleton
+from schemas.skeleton import Skeleton
+from schemas.skeletons import SKELETONS
 
 
 @dataclass(frozen=True)

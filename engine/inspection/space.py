@@ -8,7 +8,7 @@ from engine.inspection.findings import DEPTH_M, OFF_BOX, OFF_PX, THIGH_M, UNEVEN
 from engine.inspection.groups import Group
 from engine.inspection.record import SpaceFigures, WorstPerson
 from engine.inspection.spread import SpreadCounter
-from schemas.skeletons import Skeleton
+from schemas.skeleton import Skeleton
 
 _WORST = 5
 _BONES = (("Hip", "Knee"), ("Knee", "Ankle"), ("Shoulder", "Elbow"), ("Elbow", "Wrist"))

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from engine.synthetic.shots import Shot, TrueImage, TruePerson, true_person
-from schemas.skeletons import COCO17, Skeleton
+from schemas.skeleton import Skeleton
+from schemas.skeletons import COCO17
 
 Form = Literal["coco", "short", "csv"]
 _NAMES = ("img_{:04d}.jpg", "beach/IMG {:04d}.JPG", "beach/day 2/{:04d}.jpeg", "scans/photo.{:04d}.png")
