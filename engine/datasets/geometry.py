@@ -30,12 +30,19 @@ def tight_box(places: Sequence[Sequence[float]], valid: Sequence[bool], scale: f
     return tuple(round(v, 6) for v in box)  # type: ignore[return-value]
 
 
+_WHOLE = 1e9
+"""From here on numbers are left as they are: rounding multiplies, and would make the largest ones infinite."""
+
+
 def rounded(values: np.ndarray, decimals: int = 6) -> Any:
     """Numbers as nested tuples. Six decimals are a micrometre, far below any ground truth and above the noise of the machine.
 
     So the same raw data gives the same bytes on another CPU, and a record is half as long.
     """
-    return _nested((np.round(np.asarray(values, np.float64), decimals) + 0.0).tolist())
+    found = np.array(values, np.float64)
+    small = np.abs(found) < _WHOLE
+    found[small] = np.round(found[small], decimals)
+    return _nested((found + 0.0).tolist())
 
 
 def _nested(value: Any) -> Any:

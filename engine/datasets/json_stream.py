@@ -137,7 +137,7 @@ class _Scanner:
             try:
                 value, end = self._decode(self._text, self._at)
                 complete = self._text[end - 1] in ']}"' or (end < len(self._text) and self._text[end] in _ENDS_SCALAR)
-            except (json.JSONDecodeError, RecursionError):
+            except (ValueError, RecursionError):
                 complete = False
             if complete:
                 self._at = end
@@ -175,7 +175,7 @@ class _Scanner:
         """The element that the file's end completes, such as a number."""
         try:
             value, end = self._decode(self._text, self._at)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged(str(error).split(":")[0] if held else "it ends too early") from None
         self._at = end
         return value

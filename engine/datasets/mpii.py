@@ -148,7 +148,7 @@ def _list_persons(path: Path) -> Iterator[ListedPerson]:
             joints = _list_joints(entry["joints"], entry["joints_vis"]) if "joints" in entry else SkippedInstances("no_keypoints")
             yield ListedPerson(name, seen[name], joints)
             seen[name] += 1
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             yield ListedPerson("", 0, SkippedInstances("invalid_annotation"))
 
 

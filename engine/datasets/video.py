@@ -154,8 +154,8 @@ class Video:
             self._container = av.open(self._path, metadata_errors="ignore")
             self._stream = self._container.streams.video[0]
             self._stream.codec_context.thread_count = 1
-        except (av.FFmpegError, IndexError, ValueError) as error:
-            why = "it has no video stream" if isinstance(error, IndexError) else _said(error)
+        except (av.FFmpegError, IndexError, ValueError, AttributeError) as error:  # a stream of a codec nobody knows has no context
+            why = "it has no video stream" if isinstance(error, IndexError | AttributeError) else _said(error)
             raise SampleRejected("video_undecodable", f"not a video that can be read: {why}") from None
         self._frames: Iterator[av.VideoFrame] = self._decoded()
         self._shown: int | None = None

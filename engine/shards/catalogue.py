@@ -30,6 +30,9 @@ _CACHE_KIB = 64 << 10
 _BATCH = 2000
 _MOST_JSON = 12 << 20
 """Characters of all persons of one image, below what a shard's reader takes (engine/shards/tar.py)."""
+_INTEGERS = 1 << 63
+"""What SQLite holds as an integer is below."""
+_MESSAGE = 300
 _ROW = "key, image_path, kind, path, at, size, width, height, annotation_id, x, y, w, h, json"
 
 
@@ -65,6 +68,10 @@ class Catalogue:
             self._condemn(item.key.encode("ascii", "replace").decode(), "invalid_name", message, len(item.instances))
             return
         image = (item.key, item.image_path, *self._source(item.image), item.width, item.height)
+        if any(isinstance(value, int) and not 0 <= value < _INTEGERS for value in image):
+            message = f"{item.image_path!a}: expected sizes and frame numbers below 2^63, found {image[4:]}"
+            self._condemn(item.key, "invalid_image", message[:_MESSAGE], len(item.instances))
+            return
         for person in item.instances:
             self._rows.append((*image, person.annotation_id, *person.bbox_xywh, person_json(person)))
         if len(self._rows) >= _BATCH:

@@ -63,7 +63,18 @@ def test_numbers_that_are_not_finite_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ['{"x": [1, 2', '{"x": [1, 2]', '{"x": [1 2]}', '{"x": [{"a": 1}, {"a"', '{"x": 5}', "", "<html>", '{"y": []}', '{"x": []} 1'],
+    [
+        '{"x": [1, 2',
+        '{"x": [1, 2]',
+        '{"x": [1 2]}',
+        '{"x": [{"a": 1}, {"a"',
+        '{"x": 5}',
+        "",
+        "<html>",
+        '{"x": [%s]}' % ("9" * 5000),
+        '{"y": []}',
+        '{"x": []} 1',
+    ],
 )
 def test_damage_is_named_with_the_file(tmp_path: Path, content: str) -> None:
     path = _file(tmp_path, content)

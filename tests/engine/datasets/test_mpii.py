@@ -105,9 +105,10 @@ def _person(**fields: Any) -> dict[str, Any]:
         _person(joints_vis=None),
         _person(joints_vis=["1"] * 16),
         _person(joints=[[1.0, float("nan")]] * 16),
+        _person(joints=[[1.0, 10**400]] * 16),
         _person(joints=[[10.0, float("inf")], *_person()["joints"][1:]]),
     ],
-    ids=repr,
+    ids=lambda odd: repr(odd)[:60],
 )
 def test_a_listed_person_with_an_odd_field_costs_only_itself(tmp_path: Path, odd: Any) -> None:
     skipped, kept = _listed(tmp_path, [odd, _person()])

@@ -125,5 +125,12 @@ def test_a_video_that_is_none_is_named(tmp_path: Path) -> None:
         sound.writeframes(bytes(1600))
     with pytest.raises(SampleRejected, match="no video stream"):
         Video(tmp_path / "sound.wav")
+    write_video(tmp_path / "v.avi", 3)
+    whole = (tmp_path / "v.avi").read_bytes()
+    codec = whole.index(b"vids", whole.index(b"strh")) + 4
+    unknown = whole[:codec] + b"\xff" * 4 + whole[codec + 4 :]
+    (tmp_path / "unknown.avi").write_bytes(unknown.replace(whole[codec : codec + 4], b"\xff" * 4))
+    with pytest.raises(SampleRejected, match="no video stream"):
+        Video(tmp_path / "unknown.avi")
     with pytest.raises(FileNotFoundError):
         Video(tmp_path / "absent.mp4")

@@ -122,6 +122,18 @@ def test_names_that_cannot_be_stored_cost_their_image(item: RawItem) -> None:
     assert catalogue.quarantine[0].to_bytes()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"size": (10**400, 48)}, {"size": (64, -1)}, {"image": VideoFrame(ROOT / "a.mp4", 1 << 63)}],
+    ids=["size", "negative", "frame"],
+)
+def test_numbers_that_no_image_has_cost_their_image(fields: dict) -> None:
+    pictures, catalogue = _read(_item("a", "1", "2", **fields), _item("b", "3"))
+    assert [p.key for p in pictures] == ["b"] and catalogue.found == 3
+    (row,) = catalogue.quarantine
+    assert (row.key, row.reason, row.instances) == ("a", "invalid_image", 2) and len(row.message) <= 300
+
+
 def test_what_loaders_rule_out_is_counted() -> None:
     _, catalogue = _read(SkippedInstances("crowd", 3), SkippedInstances("crowd"), Unreadable("seq-1", "annotation_unreadable", "cut", 5))
     assert (catalogue.found, dict(catalogue.skipped)) == (9, {"crowd": 4})
