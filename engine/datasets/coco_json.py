@@ -156,7 +156,8 @@ def keypoint_order(path: Path, skeleton: Skeleton) -> tuple[tuple[int | None, ..
     The skeleton's own order where the file names no keypoints. RawDataError if none of the names is a joint of the skeleton.
     """
     try:
-        named = next((c["keypoints"] for c in array_items(path, "categories") if isinstance(c, dict) and c.get("keypoints")), None)
+        lists = (c.get("keypoints") for c in array_items(path, "categories") if isinstance(c, dict))
+        named = next((names for names in lists if isinstance(names, list) and names), None)
     except RawDataError:
         named = None
     if named is None:

@@ -19,7 +19,7 @@ import numpy as np
 from engine.datasets.base import Found, ImageFile, RawItem, SkippedInstances, Unreadable, make_instance
 from engine.datasets.geometry import rounded, tight_box
 from engine.datasets.matlab import read_mat
-from engine.datasets.plausible import DISAGREEMENT, disagreement_px, wrong_size
+from engine.datasets.plausible import DISAGREEMENT, wrong_size
 from engine.errors import RawDataError
 from schemas.sample import Camera
 from schemas.skeletons import MI17
@@ -78,19 +78,25 @@ class Sequence:
                 yield RawItem(key, image.relative_to(self.root).as_posix(), ImageFile(image), None, None, (person,))
 
 
+_BEYOND = 1e6
+"""Pixels, and slopes of rays, that no joint in front of a camera has: least squares do not end with such numbers."""
+
+
 def solve_camera(image_NJ2: np.ndarray, cam_NJ3: np.ndarray) -> tuple[Camera, float]:
     """The pinhole camera that takes joints in front of it to their pixels best, and the median distance that is left, pixels.
 
     Least squares, once more without the joints that are more than three median residuals off: a few wrong frames cost nothing.
     """
-    x, u = (cam_NJ3[..., :2] / cam_NJ3[..., 2:]).reshape(-1, 2), image_NJ2.reshape(-1, 2)
-    kept = np.ones(len(x), bool)
+    with np.errstate(over="ignore"):
+        x, u = (cam_NJ3[..., :2] / cam_NJ3[..., 2:]).reshape(-1, 2), image_NJ2.reshape(-1, 2)
+    kept = sound = (np.abs(x) < _BEYOND).all(1) & (np.abs(u) < _BEYOND).all(1)
     for _ in range(2):
         lines = [np.linalg.lstsq(np.stack([x[kept, d], np.ones(kept.sum())], 1), u[kept, d], rcond=None)[0] for d in (0, 1)]
         (fx, cx), (fy, cy) = lines
-        off = np.linalg.norm(x * (fx, fy) + (cx, cy) - u, axis=1)
-        kept = off <= 3 * np.median(off) + 1e-9
-    return Camera(focal=rounded([fx, fy]), princpt=rounded([cx, cy])), disagreement_px(x * (fx, fy) + (cx, cy), u)
+        off = np.full(len(x), np.inf)
+        off[sound] = np.linalg.norm(x[sound] * (fx, fy) + (cx, cy) - u[sound], axis=1)
+        kept = sound & (off <= 3 * np.median(off) + 1e-9)
+    return Camera(focal=rounded([fx, fy]), princpt=rounded([cx, cy])), float(np.median(off))
 
 
 def _joints(content: dict[str, Any], name: str, dimensions: int) -> np.ndarray:

@@ -100,6 +100,8 @@ class Up3d(RawDataset):
 
     def _numbers(self, path: Path) -> list[str | None]:
         """The ids of a split's list in order, each once; None for a line that is none."""
+        if not path.is_file():
+            raise RawDataError(f"{path}: expected a list of images, found what is no file")
         if path.stat().st_size > _MAX_TEXT_BYTES:
             raise UnsafeInput(f"{path}: expected a list of some thousand images, found {path.stat().st_size} bytes")
         lines = [line.split()[0] for line in path.read_text("latin1").splitlines() if line.strip()]

@@ -49,6 +49,7 @@ def test_keypoints_flat_or_as_triples_or_by_the_names_of_the_category(tmp_path: 
         ),
         *_read(tmp_path / "b.json", coco(FLAT)),
         *_read(tmp_path / "c.json", coco(FLAT, keypoints=[])),
+        *_read(tmp_path / "e.json", coco(FLAT, keypoints=True)),
     ]
     for person in found:
         assert isinstance(person, BoxedPerson)

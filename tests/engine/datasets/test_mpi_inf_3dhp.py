@@ -281,6 +281,10 @@ def test_a_few_wrong_frames_do_not_move_the_camera() -> None:
     camera, off_px = solve_camera(image_NJ2, cam_NJ3)
     np.testing.assert_allclose(camera.focal + camera.princpt, (1500, 1490, 1020, 1050), atol=3)
     assert off_px < 2
+    cam_NJ3[5, 3, 2], image_NJ2[6, 2] = 1e-320, 1e300
+    camera, off_px = solve_camera(image_NJ2, cam_NJ3)
+    np.testing.assert_allclose(camera.focal + camera.princpt, (1500, 1490, 1020, 1050), atol=3)
+    assert off_px < 2
 
 
 def test_a_test_sequence_that_is_damaged_or_does_not_agree_costs_itself(shots: list[Shot], tmp_path: Path) -> None:

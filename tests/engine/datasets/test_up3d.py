@@ -174,6 +174,11 @@ def test_the_list_of_a_split(mannequin: Mannequin, tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(RawDataError, match=r"trainval\.txt"):
             _items(tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RawDataError, match=r"trainval\.txt: expected a list"):
+        _items(tmp_path)
+    path.rmdir()
     path.write_text("/00000_image.png\n")
     files = open_dataset(DatasetConfig(name="up3d", root=str(tmp_path), split="trainval")).annotation_files()
     assert [file.name for file in files] == ["trainval.txt", "00000_joints.npy", "00000_body.pkl", "00000_fit_crop_info.txt"]
