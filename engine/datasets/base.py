@@ -197,5 +197,7 @@ def read_json(path: Path) -> Any:
     """A raw annotation file's content; RawDataError if it is not JSON."""
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except OSError as error:
+        raise MissingInput(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise RawDataError(f"{path}: expected JSON, found {error}; the download may be incomplete") from None

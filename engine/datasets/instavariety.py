@@ -89,12 +89,14 @@ class InstaVariety(RawDataset):
 
     def _file(self, path: Path, name: str) -> Iterator[Found]:
         where = str(path.relative_to(self.root))
-        if path.stat().st_size == 0:
-            yield Unreadable(name, "annotation_unreadable", f"{where}: has no bytes; download it again")
+        empty = True
         try:
             for record in records(path):
+                empty = False
                 yield from self._track(path, f"{where}#{record.number}", f"{name}_{record.number}", record)
-        except RawDataError as error:
+            if empty:
+                raise RawDataError(f"{where}: has no bytes; download it again")
+        except (RawDataError, MissingInput) as error:
             yield Unreadable(name, "annotation_unreadable", str(error))
 
     def _track(self, path: Path, where: str, name: str, record: Record) -> Iterator[Found]:

@@ -7,6 +7,7 @@ refuses every other name before anything of it is imported.
 from __future__ import annotations
 
 import collections
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -60,10 +61,10 @@ def read_pickle(path: Path) -> Any:
 
     UnsafeInput names any other global it asks for; RawDataError if it is no pickle at all.
     """
-    if (size := path.stat().st_size) > MAX_PICKLE_BYTES:
-        raise UnsafeInput(f"{path}: {size} bytes is more than any sequence file has ({MAX_PICKLE_BYTES})")
     try:
         with open(path, "rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) > MAX_PICKLE_BYTES:
+                raise UnsafeInput(f"{size} bytes is more than any sequence file has ({MAX_PICKLE_BYTES})")
             return _AllowListUnpickler(file, encoding="latin1").load()
     except UnsafeInput as error:
         raise UnsafeInput(f"{path}: {error}; refusing to read it. Get the file from its publisher, or convert it to plain numpy") from None

@@ -83,7 +83,7 @@ def raw_source(dataset: RawDataset) -> Source:
     files = {}
     for path in dataset.annotation_files():
         name = path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else path.as_posix()
-        files[name] = path.stat().st_size
+        files[name] = path.stat().st_size if path.is_file() else 0  # what is none is a finding, or the loader's error
     known, place = dict(type(dataset).known_errors), str(dataset.root)
     return Source("raw", place, dataset.name, dataset.split, dataset.supervision, known, files, dataset)
 

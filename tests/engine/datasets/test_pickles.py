@@ -101,3 +101,10 @@ def test_python_2_s_default_protocol(tmp_path: Path) -> None:
     found = read_pickle(_write(tmp_path, data))
     np.testing.assert_array_equal(found["pose"], value["pose"])
     assert (found["f"], found["name"]) == (5000.0, value["name"])
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loop.pkl").symlink_to("loop.pkl")
+    for path in (tmp_path, tmp_path / "loop.pkl"):
+        with pytest.raises(RawDataError, match=str(path)):
+            read_pickle(path)
