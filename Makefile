@@ -32,6 +32,7 @@ chaos: setup
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.elastic
+	$(BIN)/python -m tests.chaos.layouts
 	$(BIN)/python -m tests.chaos.pool
 	$(BIN)/python -m tests.chaos.nodes
 	$(BIN)/python -m tests.chaos.annotation
