@@ -99,7 +99,7 @@ def read_video_header(path: Path) -> VideoHeader | SampleRejected:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             return VideoHeader(stream.codec_context.width, stream.codec_context.height, stream.frames or None)
-    except (av.FFmpegError, IndexError, ValueError) as error:
+    except (av.FFmpegError, IndexError, ValueError, AttributeError) as error:  # a codec nobody knows has no context
         return SampleRejected("video_undecodable", f"{type(error).__name__}: {error}")
 
 

@@ -7,6 +7,7 @@ anything else is printed and counted. Each run has its seconds and its memory.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -127,7 +128,7 @@ def _odd_json(rng: random.Random, data: bytes) -> bytes:
         if rng.random() < 0.2 and isinstance(parent, dict):
             del parent[key]
         else:
-            parent[key] = _nested(rng.choice((50, 900))) if rng.random() < 0.05 else rng.choice(ODD)
+            parent[key] = _nested(rng.choice((50, 900))) if rng.random() < 0.05 else copy.deepcopy(rng.choice(ODD))
     return json.dumps(content).encode("utf-8", "surrogatepass")
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
 from engine.datasets.base import ImageFile, ImageSlice
 from engine.errors import SampleRejected
-from engine.inspection.headers import Header, read_header
+from engine.inspection.headers import Header, VideoHeader, read_header, read_video_header
 from engine.inspection.photographs import ImageBytes
+from engine.synthetic.layouts.photos import write_video
 from tests.engine.inspection.builders import encoded
 
 
@@ -83,3 +85,14 @@ def test_equal_files_have_equal_fingerprints() -> None:
     one, other = encoded(seed=1), encoded(seed=2)
     prints = [read_header(ImageBytes(data)).fingerprint for data in (one, one, other, one + b"\0")]
     assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_a_video_of_an_unknown_codec_says_why_there_is_no_header(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.avi", [np.full((32, 48, 3), 90, np.uint8)] * 3)
+    header = read_video_header(tmp_path / "v.avi")
+    assert isinstance(header, VideoHeader) and (header.width, header.height) == (48, 32)
+    whole = (tmp_path / "v.avi").read_bytes()
+    codec = whole[(at := whole.index(b"vids") + 4) : at + 4]
+    (tmp_path / "v.avi").write_bytes(whole.replace(codec, b"\xff" * 4))
+    header = read_video_header(tmp_path / "v.avi")
+    assert isinstance(header, SampleRejected) and header.reason == "video_undecodable"
