@@ -86,6 +86,7 @@ def test_workers_killed_in_the_middle_change_nothing_and_submitted_again_nothing
     assert {key: (Path(config.out) / key).stat().st_mtime_ns for key in Store(config.out).list()} == stamps
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_stops_the_release_and_nothing_else(shard_set: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = make_config(shard_set, tmp_path)
     path = Path(shard_set) / "shards" / "000001.tar"
