@@ -16,6 +16,8 @@ from engine.inspection.record import Spread
 _STEP = math.log(1.01)
 _TINIEST = 1e-6
 _EXACT = 1 << 16
+_HUGE = 1e290
+"""Larger numbers count as this, so that their sum stays one."""
 
 
 class SpreadCounter:
@@ -30,7 +32,7 @@ class SpreadCounter:
     def add(self, values: np.ndarray) -> None:
         """Count numbers of any shape."""
         values = np.asarray(values, np.float64).ravel()
-        values = values[np.isfinite(values)]
+        values = np.clip(values[np.isfinite(values)], -_HUGE, _HUGE)
         if not len(values):
             return
         self.count += len(values)

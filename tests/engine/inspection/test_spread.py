@@ -48,3 +48,11 @@ def test_zeros_and_negative_numbers_are_the_lowest_bin(monkeypatch: pytest.Monke
     counter.add(np.array([0.0, 0.0, -3.0, 0.0, 8.0]))
     found = counter.spread()
     assert found.least == -3 and found.largest == 8 and found.median == pytest.approx(1e-6, rel=0.01)
+
+
+def test_the_largest_numbers_have_a_mean() -> None:
+    counter = SpreadCounter()
+    for _ in range(3):
+        counter.add(np.array([1.7e308, 1.7e308, float("inf")]))
+    found = counter.spread()
+    assert found is not None and found.count == 6 and found.mean == pytest.approx(1e290) and found.largest == 1e290
