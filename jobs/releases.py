@@ -1,0 +1,31 @@
+"""The release store: `python jobs/releases.py COMMAND ...`; `python jobs/releases.py COMMAND --help` says what a command takes.
+
+A release is named ROOT#NAME, ROOT#NAME@v3 or ROOT#NAME@TAG, ROOT being the URL of its store.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from engine.config import run_job
+
+COMMANDS = {
+    "list": ("engine.releases.commands", "ListConfig", "list_releases", "names, versions and tags of a store"),
+}
+"""Command -> module, config, function, and what it does. Imported when asked for: most need no torch."""
+
+
+def main(argv: list[str]) -> None:
+    if not argv or argv[0] not in COMMANDS:
+        lines = [f"  {name:8}  {about}" for name, (*_, about) in COMMANDS.items()]
+        found = f"unknown command {argv[0]!r}\n" if argv and not argv[0].startswith("-") else ""
+        print(f"{found}{__doc__}\n" + "\n".join(lines), file=sys.stderr if found else sys.stdout)
+        raise SystemExit(2 if found else 0)
+    module, config, function, _ = COMMANDS[argv[0]]
+    found = import_module(module)
+    run_job(getattr(found, config), getattr(found, function), argv[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
