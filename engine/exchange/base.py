@@ -35,7 +35,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Fit:
-    """One person of a file. Which person it is, is said by `annotation_id`, or by image name (any part of a path) and `centre` (px, of the box).
+    """One person of a file. Who it is, is said by `annotation_id`, or by image name (any part of a path) and `centre` (of the box, px).
 
     transl_3, focal_2 and princpt_2 are all None where the format has no camera: then one is fitted to the dataset's 2D joints.
     """
@@ -53,7 +53,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Unmapped:
-    """A person of a file that cannot become a row, whoever it is; goes to quarantine. Also said by a format of rows it calls invalid itself."""
+    """A person of a file that cannot become a row, with the reason: broken, or called invalid by the file itself."""
 
     name: str
     """The file's own name of it: an id, or file and row."""

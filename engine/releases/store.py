@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from engine.errors import MissingInput, ReleaseError, StorageError
 from engine.releases.parallel import in_parallel
+from engine.releases.reference import Reference, parse_reference
 from engine.releases.tables import QUARANTINE_SCHEMA, read_commits, shards_schema
 from engine.storage import Store, join
 from schemas.manifests import QuarantineRow, ReleaseManifest, ReleasePointer, ShardCommit, TableFile
@@ -163,6 +164,12 @@ def open_release(root_url: str, name: str, version: int | None = None) -> Releas
             "the manifest was edited or replaced"
         )
     return release
+
+
+def open_reference(reference: str | Reference) -> Release:
+    """A release by its one word (`engine.releases.reference`). ConfigError when that is none, ReleaseError as for `open_release`."""
+    r = parse_reference(reference) if isinstance(reference, str) else reference
+    return open_release(r.root, r.name, r.version)
 
 
 def read_head(store: Store, name: str) -> tuple[bytes | None, ReleasePointer | None]:

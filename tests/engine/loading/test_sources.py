@@ -59,7 +59,7 @@ def test_records_are_the_same_from_memory_and_from_the_shard(tmp_path, photograp
 
 
 def test_joining_a_release_keeps_the_persons_with_a_row(tmp_path, photographs, release_root):
-    config = SourceConfig(url=photographs, release_url=str(release_root), release_name="test")
+    config = SourceConfig(url=photographs, release=f"{release_root}#test")
     source = Source(config, str(tmp_path), CROP, 100)
     missing = {"p11", "p31", "p51", "p71", "p91", "p111"}  # p11, p31 ... exist only where an image has two persons
     everybody = {
@@ -83,7 +83,7 @@ def test_joining_a_release_keeps_the_persons_with_a_row(tmp_path, photographs, r
 def test_a_release_of_other_shards_is_refused(tmp_path, shard_sets, make_person, release_root):
     other = shard_sets.write(tmp_path / "other", "itw", [[(shard_sets.sample("itw", 0, [make_person(0)]), shard_sets.photo(9))]])
     with pytest.raises(ReleaseError):
-        Source(SourceConfig(url=other, release_url=str(release_root), release_name="test"), str(tmp_path), CROP, 100)
+        Source(SourceConfig(url=other, release=f"{release_root}#test"), str(tmp_path), CROP, 100)
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path, shard_sets, make_person):
@@ -100,10 +100,39 @@ def test_what_is_missing_or_damaged_is_named(tmp_path, shard_sets, make_person):
 
 
 def test_a_config_that_contradicts_itself_is_refused():
-    with pytest.raises(ValidationError, match="go together"):
-        SourceConfig(url="x", release_url="y")
+    with pytest.raises(ValidationError, match="ROOT#NAME"):
+        SourceConfig(url="x", release="y")
     with pytest.raises(ValidationError, match="leave out"):
-        SourceConfig(url="x", release_url="y", release_name="z", supervise="2d")
+        SourceConfig(url="x", release="y#z", supervise="2d")
+    with pytest.raises(ValidationError, match="no release is given"):
+        SourceConfig(url="x", take="score > 0.5")
+    with pytest.raises(ValidationError, match="unknown name 'scor'"):
+        SourceConfig(url="x", release="y#z", take="scor > 0.5")
+    with pytest.raises(ValidationError, match="expected a number"):
+        SourceConfig(url="x", release="y#z", loss_weight="score > 0.5")
+
+
+def test_a_filter_takes_rows_and_a_weight_counts_them(tmp_path, photographs, release_root):
+    wanted = SourceConfig(
+        url=photographs, release=f"{release_root}#test@v1", take="annotation_id not in ['p0', 'p10']", loss_weight="1 / (1 + valid_joints)"
+    )
+    source, plain = (
+        Source(config, str(tmp_path), CROP, 100) for config in (wanted, SourceConfig(url=photographs, release=f"{release_root}#test"))
+    )
+    assert (source.instances, source.not_taken, source.without_row) == (plain.instances - 2, 2, plain.without_row)
+    assert source.shape.digest != plain.shape.digest, "other rows are another order"
+    rows = {row["annotation_id"]: row for row in plain.release.table().to_pylist()}
+    for sample in range(12):
+        for row, name in zip(*source.records(sample), strict=True):
+            person = name.rsplit("/", 1)[1]
+            assert person not in ("p0", "p10") and np.isclose(row["fit_weight"], 1 / (1 + rows[person]["valid_joints"]))
+    assert all(row["fit_weight"] == 1 for sample in range(12) for row in plain.records(sample)[0])
+
+
+def test_a_weight_that_is_none_is_told_with_its_person(tmp_path, photographs, release_root):
+    config = SourceConfig(url=photographs, release=f"{release_root}#test", loss_weight="score - 2")
+    with pytest.raises(ReleaseError, match=r"loss_weight 'score - 2' is -\d.* for itw-0000/p0"):
+        Source(config, str(tmp_path), CROP, 100)
 
 
 def test_a_remote_shard_set_is_read_through_verified_local_copies(tmp_path, photographs):
