@@ -224,8 +224,8 @@ class Source:
             row = table.slice(wrong[0], 1).select(["key", "annotation_id"]).to_pylist()[0]
             raise ReleaseError(
                 f"{release.where}: loss_weight {self.config.loss_weight!r} is {weights[wrong[0]]} for {row['key']}/{row['annotation_id']}, "
-                f"one of {len(wrong)} such rows of its shard; expected a finite number of 0 or more: leave such rows out with `take`, or say "
-                "what they count, as in where(isnan(x), 0, x)"
+                f"one of {len(wrong)} such rows of its shard; expected a finite number of 0 or more: leave such rows out with `take`, or "
+                "say what they count, as in where(isnan(x), 0, x)"
             )
         return weights
 
