@@ -35,6 +35,7 @@ FLOORS["engine.training"] = BASE | {"engine.body", "engine.models", "engine.load
 FLOORS["engine.annotators"] = BASE | {"engine.body", "engine.models", "engine.loading", "engine.shards", "engine.training"}
 FLOORS["engine.fanout"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.evaluation"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
+FLOORS["engine.exchange"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.report"] = FLOORS["engine.evaluation"] | {"engine.evaluation"}
 FLOORS["engine.inspection"] = BASE | {"engine.body", "engine.datasets", "engine.shards", "engine.report"}
 FLOORS["engine.ablation"] = FLOORS["engine.evaluation"] | {"engine.evaluation", "engine.fanout"}
