@@ -205,6 +205,8 @@ class ReleaseManifest(Record):
     """One row a shard: what its ShardCommit says, but for the quarantine rows."""
     quarantine: TableFile
     """One row for everything that could not be annotated."""
+    selection: TableFile | None = Field(default=None, exclude_if=lambda file: file is None)
+    """Of a derived release: which rows of the objects are its own. Without it, all are; and manifests without it keep their bytes."""
     planned: int
     annotated: int
     skipped: Counts
@@ -225,7 +227,7 @@ class ReleaseManifest(Record):
 
 
 class ReleasePointer(Record):
-    """The one mutable object of a release name: HEAD, moved by compare-and-swap."""
+    """What HEAD and the tags of a release name hold, its only mutable objects: moved by compare-and-swap."""
 
     version: int = Field(ge=1)
     release_digest: Sha256

@@ -38,6 +38,7 @@ def write_card(m: ReleaseManifest, digest: str) -> str:
             "",
             f"3D pseudo-ground-truth (pose, shape, camera) of {m.annotated} persons of {m.dataset}/{m.split}, in {m.shards.rows} shards.",
             f"Made on {m.created_at}. Digest `{digest}`. Predicted by a network, not measured: see Quality.",
+            *_derived(m),
             "",
             "## Instances",
             "",
@@ -64,6 +65,12 @@ def write_card(m: ReleaseManifest, digest: str) -> str:
             "",
         ]
     )
+
+
+def _derived(m: ReleaseManifest) -> list[str]:
+    if m.selection is None:
+        return []
+    return [f"Derived from the release `{m.lineage.get('release')}`: of its files, the rows that `{m.settings.get('filter')}` keeps."]
 
 
 def _quality(figures: Mapping[str, FigureTotal]) -> list[str]:

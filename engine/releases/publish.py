@@ -53,8 +53,8 @@ def draft_release(
         lineage=dict(lineage),
         body=body,
         settings=plan.settings,
-        shards=_file("shards.parquet", tables, shards),
-        quarantine=_file("quarantine.parquet", tables, quarantine),
+        shards=table_file("shards.parquet", tables, shards),
+        quarantine=table_file("quarantine.parquet", tables, quarantine),
         planned=sum(shards["planned"].to_pylist()),
         annotated=sum(shards["annotated"].to_pylist()),
         skipped=sum_counts(shards["skipped"]),
@@ -65,7 +65,8 @@ def draft_release(
     return ReleaseDraft(manifest, tables)
 
 
-def _file(path: str, tables: Mapping[str, bytes], table: pa.Table) -> TableFile:
+def table_file(path: str, tables: Mapping[str, bytes], table: pa.Table) -> TableFile:
+    """What a manifest says of one of its tables, `tables` being their bytes by file name."""
     return TableFile(path=path, sha256=sha256_hex(tables[path]), size_bytes=len(tables[path]), rows=len(table))
 
 

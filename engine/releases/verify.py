@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from engine.errors import EngineError, ReleaseError
 from engine.releases.figures import total_figures
+from engine.releases.selection import FILTERED, SELECTION, kept_rows
 from engine.releases.store import (
     Release,
     commit_key,
@@ -31,7 +32,7 @@ _MOST_PROBLEMS = 20
 def verify_release(release: Release, deep: bool = True) -> None:
     """Nothing when all is well; ReleaseError that lists what is wrong (the first 20 findings).
 
-    Always: the manifest as stored and against HEAD; the tables' digests; the plan; annotated + skipped + quarantined = planned, for each
+    Always: the manifest as stored and against HEAD; the tables' digests; the plan; what a derived release keeps; annotated + skipped + quarantined = planned, for each
     shard and in total; histograms; the quarantine rows against the counts.
     deep: every object's sha256, size, schema, row count, order and histograms; finite numbers; (key, annotation_id) unique over the
     release; every commit record. This reads the whole release. Otherwise objects and records are listed: each is there, each object of
@@ -40,7 +41,7 @@ def verify_release(release: Release, deep: bool = True) -> None:
     unreadable = list(_table_problems(release))
     problems = [*_manifest_problems(release), *unreadable, *_plan_problems(release, readable=not unreadable)]
     if not unreadable:
-        problems += [*_count_problems(release), *(row_problems(release) if deep else _listing_problems(release))]
+        problems += [*_count_problems(release), *_selection_problems(release), *(row_problems(release) if deep else _listing_problems(release))]
     if problems:
         rest = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
         raise ReleaseError(f"{release.where}: {len(problems)} problems: " + "; ".join(problems[:_MOST_PROBLEMS]) + rest)
@@ -58,7 +59,7 @@ def _manifest_problems(release: Release) -> Iterator[str]:
 
 
 def _table_problems(release: Release) -> Iterator[str]:
-    for name in ("shards", "quarantined"):
+    for name in ("shards", "quarantined", "selection"):
         try:
             getattr(release, name)
         except EngineError as error:
@@ -77,7 +78,8 @@ def _plan_problems(release: Release, readable: bool) -> Iterator[str]:
         return
     if plan.digest() != m.plan_digest:
         yield f"{plan_key(m.plan_digest)} has the digest {plan.digest()}"
-    said = (m.dataset, m.split, m.settings, m.lineage.get("shard_set"), m.lineage.get("annotator"), m.lineage.get("body"))
+    settings = {name: value for name, value in m.settings.items() if name != "filter" or m.selection is None}
+    said = (m.dataset, m.split, settings, m.lineage.get("shard_set"), m.lineage.get("annotator"), m.lineage.get("body"))
     if said != (plan.dataset, plan.split, plan.settings, plan.shard_set_digest, plan.annotator_digest, plan.body_digest):
         yield "dataset, settings or lineage of the manifest are not those of its plan"
     if readable:
@@ -105,6 +107,21 @@ def _count_problems(release: Release) -> Iterator[str]:
     totals_of = total_figures(shards)
     if {name: (f.counts, f.sum) for name, f in m.figures.items()} != {name: (h.counts, h.sum) for name, h in totals_of.items()}:
         yield "the manifest's figures are not the sums over its shards"
+
+
+def _selection_problems(release: Release) -> Iterator[str]:
+    """Whether a derived release keeps rows that the objects can have, as many as it says. (A damaged count is found above.)"""
+    shards, selection = release.shards, release.selection
+    if selection is None:
+        if FILTERED in release.manifest.skipped:
+            yield f"instances are skipped as {FILTERED!r}, but the manifest names no {SELECTION}"
+        return
+    annotated, skipped = shards["annotated"].to_pylist(), shards["skipped"].to_pylist(maps_as_pydicts="strict")
+    for place, (kept, reasons) in enumerate(zip(annotated, skipped, strict=True)):
+        try:
+            kept_rows(selection, place, kept, kept + reasons.get(FILTERED, 0))
+        except ReleaseError as error:
+            yield str(error)
 
 
 def _per_shard(column: pa.ChunkedArray) -> np.ndarray:

@@ -12,12 +12,14 @@ from hashlib import blake2b
 import numpy as np
 import pyarrow as pa
 
-from engine.errors import EngineError
+from engine.errors import ConfigError, EngineError
+from engine.releases.expressions import Expression
 from engine.releases.figures import FIGURES, count_figures
 from engine.releases.parallel import in_parallel
+from engine.releases.selection import FILTERED
 from engine.releases.store import READ_THREADS, Release, commit_key, read_rows
 from engine.releases.tables import SHARD_REASONS
-from schemas.manifests import ShardCommit
+from schemas.manifests import ReleaseManifest, ShardCommit
 
 KeyRange = tuple[str, str, int]
 """First and last key of a shard's rows, and its index."""
@@ -35,16 +37,25 @@ def row_problems(release: Release) -> Iterator[str]:
 def _shard_problems(release: Release, shard: ShardCommit) -> tuple[list[str], list[KeyRange]]:
     """What is wrong with a shard's rows and record, and the range of its keys where it has rows."""
     problems = []
+    stored, damage = None, ""
+    try:
+        stored = read_rows(release.store, shard)
+        kept = release.kept(shard)
+    except EngineError as error:
+        damage = str(error)
     if not set(SHARD_REASONS) & set(shard.quarantined):
         try:
-            if release.store.get(commit_key(shard.plan_digest, shard.index)) != shard.to_bytes():
+            if release.store.get(commit_key(shard.plan_digest, shard.index)) != _record_of(release, shard, stored).to_bytes():
                 problems.append(f"shard {shard.index}: its commit record differs from the release")
         except EngineError as error:
             problems.append(f"shard {shard.index}: no commit record: {error}")
-    try:
-        table = read_rows(release.store, shard)
-    except EngineError as error:
-        return [*problems, str(error)], []
+    if damage or stored is None:
+        return [*problems, damage], []
+    table = stored if kept is None else stored.take(pa.array(kept))
+    if (chosen := _stated_filter(release.manifest)) is not None and not np.array_equal(
+        np.flatnonzero(chosen(stored)), np.arange(len(stored)) if kept is None else kept
+    ):
+        problems.append(f"shard {shard.index}: the rows it keeps are not those of its filter {chosen.text!r}")
     if set(table["dataset"].to_pylist()) - {release.manifest.dataset}:
         problems.append(f"shard {shard.index}: rows of another dataset than {release.manifest.dataset!r}")
     names = _names(table)
@@ -65,6 +76,23 @@ def _shard_problems(release: Release, shard: ShardCommit) -> tuple[list[str], li
         problems.append(f"shard {shard.index}: its histograms are not those of its rows")
     keys = [key for key, _ in names]
     return problems, [(min(keys), max(keys), shard.index)] if keys else []
+
+
+def _record_of(release: Release, shard: ShardCommit, stored: pa.Table | None) -> ShardCommit:
+    """The record that the worker wrote of a shard, before rows were left out of a derived release."""
+    if FILTERED not in shard.skipped or stored is None:
+        return shard
+    skipped = {reason: n for reason, n in shard.skipped.items() if reason != FILTERED}
+    figures = count_figures(stored, {name: total.edges for name, total in release.manifest.figures.items()})
+    return shard.model_copy(update={"annotated": len(stored), "skipped": skipped, "figures": figures})
+
+
+def _stated_filter(manifest: ReleaseManifest) -> Expression | None:
+    """The expression a release says it was derived by; None where a list of persons decided too."""
+    try:
+        return None if manifest.selection is None else Expression(str(manifest.settings.get("filter")), "truth")
+    except ConfigError:
+        return None
 
 
 def _names(table: pa.Table) -> list[tuple[str, str]]:
@@ -107,7 +135,7 @@ def _persons_in_two_shards(release: Release, suspects: set[int]) -> Iterator[str
 def _suspect_names(release: Release, suspects: set[int]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     def read(shard: ShardCommit) -> tuple[int, list[tuple[str, str]]]:
         try:
-            return shard.index, _names(read_rows(release.store, shard))
+            return shard.index, _names(release.read(shard, ("key", "annotation_id")))
         except EngineError:  # named before
             return shard.index, []
 
