@@ -41,7 +41,11 @@ def verify_release(release: Release, deep: bool = True) -> None:
     unreadable = list(_table_problems(release))
     problems = [*_manifest_problems(release), *unreadable, *_plan_problems(release, readable=not unreadable)]
     if not unreadable:
-        problems += [*_count_problems(release), *_selection_problems(release), *(row_problems(release) if deep else _listing_problems(release))]
+        problems += [
+            *_count_problems(release),
+            *_selection_problems(release),
+            *(row_problems(release) if deep else _listing_problems(release)),
+        ]
     if problems:
         rest = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
         raise ReleaseError(f"{release.where}: {len(problems)} problems: " + "; ".join(problems[:_MOST_PROBLEMS]) + rest)
