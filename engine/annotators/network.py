@@ -21,6 +21,7 @@ from engine.annotators.identity import trained_from
 from engine.annotators.network_config import NetworkAnnotatorConfig
 from engine.annotators.quality import SKELETON
 from engine.annotators.seen import Seen
+from engine.body.pose_prior import PosePrior
 from engine.body.smpl import Body
 from engine.errors import CheckpointMismatch
 from engine.models.estimator import Estimator
@@ -70,6 +71,11 @@ class NetworkAnnotator:
     @property
     def body(self) -> Body:
         return self._body
+
+    @property
+    def prior(self) -> PosePrior | None:
+        """The pose prior whose latent it predicts, on the device it computes on; None without."""
+        return self._network.prior
 
     @property
     def lineage(self) -> dict[str, str]:

@@ -17,38 +17,23 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from human_body_prior.train.vposer_smpl import VPoser
-from pydantic import Field
 from torch import Tensor, nn
 
+from engine.body.config import PriorConfig
 from engine.body.joint_angles import BODY_JOINTS
 from engine.body.rotations import matrix_to_axis_angle
 from engine.body.vposer import find_version, read_vposer_v1
 from engine.body.vposer_v2 import SLOPE as VPOSER_V2_SLOPE
 from engine.body.vposer_v2 import VPoserV2, read_vposer_v2
-from engine.config import Config
 from engine.errors import ConfigError
 
 VPOSER_V1_SLOPE = 0.2
 """Of the leaky ReLUs of human_body_prior's network."""
 OPEN_PRIOR = Path(__file__).parent / "assets" / "open_prior"
-
-
-class PriorConfig(Config):
-    """Which pose prior to use."""
-
-    kind: Literal["open", "vposer"] = Field("open", description="open: the bundled free prior; vposer: VPoser from the user's files")
-    vposer_dir: str | None = Field(
-        None,
-        description="a VPoser directory: v1's (snapshots/*.pt and *.ini: the unpacked vposer_v1_0, or what train_pose_prior wrote) or v2's "
-        "(snapshots/*.ckpt and *.yaml: the unpacked V02_05); of several snapshots, the one of the highest epoch in its name",
-    )
-    vposer_version: Literal["auto", "v1", "v2"] = Field(
-        "auto", description="which VPoser vposer_dir must hold; auto: whichever it does. A latent of one version means nothing to the other"
-    )
 
 
 class DecoderLayers(NamedTuple):
