@@ -11,8 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import roma
-import torch
 
 _STEPS = 30
 _DAMPING = 1e-6
@@ -61,6 +59,9 @@ def _turn(ray_2: np.ndarray) -> np.ndarray:
 
 
 def _rotation(vector_3: np.ndarray) -> np.ndarray:
+    import roma
+    import torch
+
     return roma.rotvec_to_rotmat(torch.from_numpy(vector_3)).numpy()
 
 

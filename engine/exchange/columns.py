@@ -195,14 +195,14 @@ class ColumnWriter:
         with open(path, "wb") as out:
             self._copy(name, out, self.rows if rows is None else rows)
 
-    def save_npz(self, path: Path, rows: int | None = None) -> None:
-        """All columns as an uncompressed `.npz`, as np.savez writes it."""
+    def save_npz(self, path: Path, rows: int | None = None, leave_out: tuple[str, ...] = ()) -> None:
+        """All columns but those of `leave_out` as an uncompressed `.npz`, as np.savez writes it."""
         rows = self.rows if rows is None else rows
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             if self._texts is not None:
                 with archive.open(zipfile.ZipInfo(f"{self._text_name}.npy", _EPOCH), "w", force_zip64=True) as out:
                     self._copy_texts(out, rows)
-            for name in self._columns:
+            for name in [name for name in self._columns if name not in leave_out]:
                 with archive.open(zipfile.ZipInfo(f"{name}.npy", _EPOCH), "w", force_zip64=True) as out:
                     self._copy(name, out, rows)
 
