@@ -187,9 +187,7 @@ def _left_over(index: FitIndex, dataset: str) -> Iterator[QuarantineRow]:
 
 
 def _row(sample: Sample, instance: Instance, reason: str, message: str) -> QuarantineRow:
-    return QuarantineRow(
-        dataset=sample.dataset, key=sample.key, annotation_id=instance.annotation_id, reason=reason, message=message[:300]
-    )
+    return QuarantineRow(dataset=sample.dataset, key=sample.key, annotation_id=instance.annotation_id, reason=reason, message=message[:300])
 
 
 @contextmanager

@@ -63,4 +63,6 @@ def read_sidecar(folder: Path) -> ExportRecord | None:
         return ExportRecord.from_bytes(path.read_bytes())
     except (OSError, ValidationError, ValueError) as error:
         found = str(error).splitlines()[0]
-        raise RawDataError(f"{path}: expected the record that an export leaves, found {found}; remove it if the files are another's") from None
+        raise RawDataError(
+            f"{path}: expected the record that an export leaves, found {found}; remove it if the files are another's"
+        ) from None
