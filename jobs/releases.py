@@ -12,6 +12,8 @@ from engine.config import run_job
 
 COMMANDS = {
     "list": ("engine.releases.commands", "ListConfig", "list_releases", "names, versions and tags of a store"),
+    "export": ("engine.exchange.export", "ExportConfig", "export_command", "write a release in a format of the field"),
+    "import": ("engine.exchange.importing", "ImportConfig", "import_command", "read a file of the field into a release"),
 }
 """Command -> module, config, function, and what it does. Imported when asked for: most need no torch."""
 
