@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,15 +17,17 @@ from engine.config import Config
 from engine.errors import SampleRejected
 from engine.exchange.base import INVALID_FIT, Capabilities, ExportInfo, Fit, LoadBody, Person, Unmapped
 from engine.exchange.cliff_camera import diagonal_camera, to_cliff
-from engine.exchange.columns import ColumnWriter, Npz
+from engine.exchange.columns import ColumnWriter, Npz, text
 from engine.exchange.files import only_file
 from engine.exchange.spin_joints import centre_scale, image_name, part_24
+if TYPE_CHECKING:
+    from engine.body.smpl import Body
 
 CAPABILITIES = Capabilities(
     camera=False,
     notes=(
-        "one camera a photograph: a person of another camera is turned to where CLIFF's looks from, and still moves, by the perspective of the "
-        "nearer camera; the column moved_px says how far the farthest joint did",
+        "one camera a photograph: a person of another camera is turned to where CLIFF's looks from, and still moves by the perspective of "
+        "the nearer camera; the column moved_px says how far the farthest joint did",
         "a release that came from CLIFF's files goes back exactly",
         "S, joints in 3D, are zeros with confidence 0",
         "no latent, no quality figures",
@@ -49,9 +52,6 @@ _COLUMNS = {
 
 class Options(Config):
     """CLIFF's files."""
-
-    strip: str = ""
-    """What is taken off the front of every imgname that is read, such as 'train2014/COCO_train2014_' for a shard set of COCO 2017."""
 
 
 class CliffWriter:
@@ -109,8 +109,8 @@ class CliffWriter:
 
 
 class CliffReader:
-    def __init__(self, path: Path, options: Options) -> None:
-        self._path, self._strip = path, options.strip
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def fits(self) -> Iterator[Fit | Unmapped]:
         npz = Npz(self._path)
@@ -123,7 +123,7 @@ class CliffReader:
                 row += 1
 
     def _fit(self, name: str, row: dict[str, np.ndarray]) -> Fit | Unmapped:
-        whose = {"image": text(row["imgname"]).removeprefix(self._strip), "centre_2": row["center"].astype(np.float64)}
+        whose = {"image": text(row["imgname"]), "centre_2": row["center"].astype(np.float64)}
         if "annot_id" in row:
             whose = {"annotation_id": identity(row["annot_id"])}
         if not row.get("has_smpl", True):
@@ -135,11 +135,6 @@ class CliffReader:
         return Fit(pose, betas, transl, np.array([focal, focal]), None, **whose)
 
 
-def text(value: np.ndarray | str | bytes) -> str:
-    """An entry of a column of texts."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
 def identity(value: np.generic) -> str:
     """An entry of a column of annotation ids, numbers or texts."""
     if isinstance(value, np.floating) and float(value).is_integer():
@@ -147,7 +142,7 @@ def identity(value: np.generic) -> str:
     return text(value)
 
 
-def _body_points(body, person: Person) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN001  the body's module imports torch
+def _body_points(body: Body, person: Person) -> tuple[np.ndarray, np.ndarray]:
     """Posed joints (J, 3) without translation and the pelvis (3,) the root turns about, m."""
     import torch
 
@@ -171,4 +166,4 @@ def open_writer(folder: Path, options: Options, info: ExportInfo) -> CliffWriter
 
 
 def open_reader(path: Path, options: Options, load_body: LoadBody) -> CliffReader:
-    return CliffReader(only_file(path, "*_cliffGT.npz"), options)
+    return CliffReader(only_file(path, "*_cliffGT.npz"))

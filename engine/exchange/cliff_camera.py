@@ -18,7 +18,7 @@ _NEAREST_M = 0.05
 
 
 class Placed(NamedTuple):
-    """`rotation_33` turns the body about its pelvis, `transl_3`, m, is smplx's for the body's pose so turned; px are over the points given."""
+    """`rotation_33` turns the body about its pelvis; `transl_3`, m, is smplx's for the body so turned; px are over the points given."""
 
     rotation_33: np.ndarray
     transl_3: np.ndarray
@@ -75,9 +75,7 @@ def _translation(points_J3: np.ndarray, rays_J2: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(a, b, rcond=None)[0]
 
 
-def _refined(
-    rotation: np.ndarray, place: np.ndarray, offsets_J3: np.ndarray, rays_J2: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _refined(rotation: np.ndarray, place: np.ndarray, offsets_J3: np.ndarray, rays_J2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Levenberg-Marquardt over rotation and place on the distances in the image plane; never worse than where it starts."""
     residual = _residual(rotation, place, offsets_J3, rays_J2)
     damping = 1e-3

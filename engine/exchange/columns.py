@@ -147,7 +147,9 @@ class Npz:
         data = self._read(name, file, n * column.row_bytes)
         if len(data) < n * column.row_bytes:
             raise self._damaged(name, "its end too early")
-        return np.frombuffer(data, column.dtype).reshape(n, *column.shape) if column.row_bytes else np.zeros((n, *column.shape), column.dtype)
+        return (
+            np.frombuffer(data, column.dtype).reshape(n, *column.shape) if column.row_bytes else np.zeros((n, *column.shape), column.dtype)
+        )
 
     def _whole(self, name: str, file: IO[bytes], column: Column) -> np.ndarray:
         if column.rows * column.row_bytes > _MAX_FORTRAN_BYTES:
@@ -225,6 +227,11 @@ class ColumnWriter:
         for _ in range(rows):
             text = self._texts.read(int.from_bytes(self._texts.read(4), "little")).decode()
             out.write(np.array(text, dtype).tobytes())
+
+
+def text(value: str | bytes) -> str:
+    """An entry of a column of texts."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _header(out: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:

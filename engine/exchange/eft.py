@@ -77,7 +77,9 @@ class EftReader:
     def fits(self) -> Iterator[Fit | Unmapped]:
         keys = top_level(self._path)
         if keys != "[" and keys.get("data") != "[":
-            raise RawDataError(f"{self._path}: expected EFT's {{ver, data: [...]}}, found {', '.join(sorted(keys)[:5]) or 'an empty object'}")
+            raise RawDataError(
+                f"{self._path}: expected EFT's {{ver, data: [...]}}, found {', '.join(sorted(keys)[:5]) or 'an empty object'}"
+            )
         for number, record in enumerate(array_items(self._path, None if keys == "[" else "data")):
             yield _fit(f"{self._path.name}[{number}]", record)
 
@@ -88,7 +90,9 @@ def _record(person: Person) -> dict[str, Any]:
         raise SampleRejected("behind_camera", f"depth {z:g} m: EFT's camera has a scale of 1 / depth, which is above 0")
     stray = abs(focal[0] - focal[1]) / 2 * (np.abs(person.transl_3[:2]).max() + _REACH_M) / z
     if stray > _STRAY_PX:
-        raise SampleRejected("not_square_pixels", f"focal {focal.tolist()} px: EFT has one focal length; vertices would move by {stray:.2f} px")
+        raise SampleRejected(
+            "not_square_pixels", f"focal {focal.tolist()} px: EFT has one focal length; vertices would move by {stray:.2f} px"
+        )
     camera = to_eft(person.transl_3, float(focal.mean()), person.princpt_2)
     identity = person.instance.annotation_id
     joints_49 = np.concatenate([np.zeros((OPENPOSE, 3)), part_24(person.instance)])
