@@ -20,6 +20,7 @@ from engine.exchange.cliff_camera import diagonal_camera, to_cliff
 from engine.exchange.columns import ColumnWriter, Npz, text
 from engine.exchange.files import only_file
 from engine.exchange.spin_joints import centre_scale, image_name, part_24
+
 if TYPE_CHECKING:
     from engine.body.smpl import Body
 
@@ -117,7 +118,7 @@ class CliffReader:
         shapes = {"imgname": (), "center": (2,), "pose": (72,), "shape": (10,), "global_t": (3,), "focal_l": ()}
         optional = {name: () for name in ("annot_id", "has_smpl") if name in npz.names}
         row = 0
-        for chunk in npz.chunks(shapes | optional):
+        for chunk in npz.chunks(shapes | optional, texts=("imgname", "annot_id")):
             for values in zip(*chunk.values(), strict=True):
                 yield self._fit(f"{self._path.name}[{row}]", dict(zip(chunk, values, strict=True)))
                 row += 1

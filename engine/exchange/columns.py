@@ -69,14 +69,14 @@ class Npz:
         with ExitStack() as stack:
             return self._open(stack, name)[1]
 
-    def chunks(self, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
-        """Consecutive rows of several arrays of the same length, by name. `shapes` are the shapes a row must have; -1 is any length.
+    def chunks(self, shapes: Mapping[str, tuple[int, ...]], texts: tuple[str, ...] = ()) -> Iterator[dict[str, np.ndarray]]:
+        """Consecutive rows of several arrays of the same length, by name. `shapes` are those a row must have; `texts` may be texts.
 
-        RawDataError when an array is absent, of another shape or length, cut short, or fails its checksum.
+        RawDataError when an array is absent, of another shape, kind or length, cut short, or fails its checksum.
         """
         with ExitStack() as stack:
             opened = {name: self._open(stack, name) for name in shapes}
-            self._check(opened, shapes)
+            self._check(opened, shapes, texts)
             total = next(iter(opened.values()))[1].rows
             step = max(1, _CHUNK_BYTES // max(1, *(column.row_bytes for _, column in opened.values())))
             whole = {name: self._whole(name, *found) for name, found in opened.items() if found[1].fortran}
@@ -105,7 +105,7 @@ class Npz:
             raise RawDataError(f"{self.path}: expected an array {name!r}, found {', '.join(self._sizes) or 'none'}")
         try:
             if self._plain:
-                file = stack.enter_context(open(self.path, "rb"))
+                file = stack.enter_context(self.path.open("rb"))
             else:
                 archive = stack.enter_context(zipfile.ZipFile(self.path))
                 info = archive.getinfo(f"{name}.npy")
@@ -128,28 +128,28 @@ class Npz:
             )
         if column.dtype.kind not in "fiubUS" or not shape:
             raise self._damaged(name, f"{column.dtype} of shape {shape}")
-        if column.rows > MAX_ROWS or column.row_bytes > _MAX_ROW_BYTES:
+        if min(shape) < 0 or column.rows > MAX_ROWS or column.row_bytes > _MAX_ROW_BYTES:
             raise UnsafeInput(f"{self.path}: array {name!r}: expected at most {MAX_ROWS} rows of {_MAX_ROW_BYTES} bytes, found {shape}")
         if (held := self._sizes[name] - file.tell()) != column.rows * column.row_bytes:
             raise self._damaged(name, f"{held} bytes for {shape} of {column.dtype}")
         return column
 
-    def _check(self, opened: Mapping[str, tuple[IO[bytes], Column]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def _check(self, opened: Mapping[str, tuple], shapes: Mapping[str, tuple[int, ...]], texts: tuple[str, ...]) -> None:
         lengths = {name: column.rows for name, (_, column) in opened.items()}
         if len(set(lengths.values())) > 1:
             raise RawDataError(f"{self.path}: expected arrays of the same length, found {lengths}")
         for name, (_, column) in opened.items():
-            wanted = shapes[name]
-            if len(wanted) != len(column.shape) or any(w not in (-1, found) for w, found in zip(wanted, column.shape, strict=True)):
-                raise RawDataError(f"{self.path}: array {name!r}: expected rows of shape {wanted}, found {column.shape}")
+            if column.shape != shapes[name] or (column.dtype.kind in "US" and name not in texts):
+                what = f"rows of shape {shapes[name]}" + ("" if name in texts else " of numbers")
+                raise RawDataError(f"{self.path}: array {name!r}: expected {what}, found {column.shape} of {column.dtype}")
 
     def _rows(self, name: str, file: IO[bytes], column: Column, n: int) -> np.ndarray:
         data = self._read(name, file, n * column.row_bytes)
         if len(data) < n * column.row_bytes:
             raise self._damaged(name, "its end too early")
-        return (
-            np.frombuffer(data, column.dtype).reshape(n, *column.shape) if column.row_bytes else np.zeros((n, *column.shape), column.dtype)
-        )
+        if not column.row_bytes:
+            return np.zeros((n, *column.shape), column.dtype)
+        return np.frombuffer(data, column.dtype).reshape(n, *column.shape)
 
     def _whole(self, name: str, file: IO[bytes], column: Column) -> np.ndarray:
         if column.rows * column.row_bytes > _MAX_FORTRAN_BYTES:

@@ -2,8 +2,8 @@
 
 EFT's crop is 224 px for 200 * bbox_scale px of the photograph about bbox_center, and its network sees it from afar: a body X (m) at
 t = [tx / s, ty / s, 2 * 5000 / (224 s)], focal length 5000 px of the crop, principal point in its middle. Read so, a pinhole camera with
-focal length f and principal point c is the crop with bbox_center = c and 200 * bbox_scale = 224 f / 5000, exactly. Read as weak perspective,
-x = s X + tx in [-1, 1], it is not: `weak_perspective` is there to say by how much.
+focal length f and principal point c is the crop with bbox_center = c and 200 * bbox_scale = 224 f / 5000, exactly. Read as weak
+perspective, x = s X + tx in [-1, 1], it is not: `weak_perspective` is there to say by how much.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class SpinReader:
 def _places(dataset: Npz) -> Iterator[Unmapped]:
     """Whose row each row of a dataset npz is: image and centre; the name is the row's number."""
     row = 0
-    for chunk in dataset.chunks({"imgname": (), "center": (2,)}):
+    for chunk in dataset.chunks({"imgname": (), "center": (2,)}, texts=("imgname",)):
         for name, centre in zip(chunk["imgname"], chunk["center"].astype(np.float64), strict=True):
             yield Unmapped(str(row), "row", "", image=text(name), centre_2=centre)
             row += 1
