@@ -101,10 +101,7 @@ class CliffWriter:
         if camera_J3[:, 2].min() <= 0:
             raise SampleRejected("behind_camera", "a joint is not before the release's camera")
         seen_J2 = camera_J3[:, :2] / camera_J3[:, 2:] * person.focal_2 + person.princpt_2
-        try:
-            placed = to_cliff(joints_J3, pelvis_3, seen_J2, focal, princpt)
-        except ValueError as error:
-            raise SampleRejected("behind_camera", f"CLIFF's camera, of focal length {focal:.0f} px, is too near: {error}") from None
+        placed = to_cliff(joints_J3, pelvis_3, seen_J2, focal, princpt)
         pose[:3] = _turned(placed.rotation_33, pose[:3])
         return focal, pose, placed.transl_3, placed.moved_px
 

@@ -14,7 +14,8 @@ import numpy as np
 
 _STEPS = 30
 _DAMPING = 1e-6
-_NEAREST_M = 0.05
+_NEAREST_M, _START_M = 0.05, 0.2
+"""Of any joint to the camera's plane: never less than the first, and the search starts from the second."""
 
 
 class Placed(NamedTuple):
@@ -34,18 +35,19 @@ def to_cliff(points_J3: np.ndarray, pelvis_3: np.ndarray, seen_J2: np.ndarray, f
     """The turn and translation that let CLIFF's camera see points of a body where they were seen, in least squares of pixels.
 
     points_J3: posed joints without translation, m, and `pelvis_3` the root about which SMPL's first rotation turns. seen_J2: px.
-    ValueError when no place before the camera was found.
+    All are finite.
     """
     offsets_J3 = points_J3 - pelvis_3
     rays_J2 = (seen_J2 - princpt_2) / focal
     rotation = _turn(rays_J2.mean(0))
-    place = _translation(offsets_J3 @ rotation.T, rays_J2)
-    if place[2] < _NEAREST_M:
-        raise ValueError("behind the camera")
+    turned_J3 = offsets_J3 @ rotation.T
+    place = _translation(turned_J3, rays_J2)
+    if not place[2] > 0:
+        place = np.array([*rays_J2.mean(0), 1.0])
+    while (turned_J3[:, 2] + place[2]).min() < _START_M:
+        place = place * 1.25  # away from the camera, along the ray
     rotation, place = _refined(rotation, place, offsets_J3, rays_J2)
     camera_J3 = offsets_J3 @ rotation.T + place
-    if camera_J3[:, 2].min() < _NEAREST_M:
-        raise ValueError("behind the camera")
     moved_J2 = (camera_J3[:, :2] / camera_J3[:, 2:] - rays_J2) * focal
     return Placed(rotation, place - pelvis_3, float(np.linalg.norm(moved_J2, axis=1).max()))
 
