@@ -7,13 +7,13 @@ from pydantic_settings import CliPositionalArg
 
 from engine.body.config import BodyConfig
 from engine.config import Config
-from engine.exchange import neuralannot
+from engine.exchange.neuralannot import Options as NeuralAnnotOptions
 
 
 class FormatOptions(Config):
     """Options of each format, of which those of the chosen one count."""
 
-    neuralannot: neuralannot.Options = Field(default=neuralannot.Options(), description="with format=neuralannot")
+    neuralannot: NeuralAnnotOptions = Field(default=NeuralAnnotOptions(), description="with format=neuralannot")
 
 
 class ExportConfig(FormatOptions):
