@@ -67,6 +67,7 @@ class Fit:
 
     Numbers may be NaN or infinite: such a fit is quarantined. Arrays of another shape may not: say Unmapped.
     transl_3, focal_2 and princpt_2 are all None where the format has no camera: then one is fitted to the dataset's 2D joints.
+    princpt_2 alone is None where it is the middle of the photograph, (width / 2, height / 2), which the file does not know.
     """
 
     pose_72: np.ndarray

@@ -7,13 +7,19 @@ from pydantic_settings import CliPositionalArg
 
 from engine.body.config import BodyConfig
 from engine.config import Config
+from engine.exchange.cliff import Options as CliffOptions
+from engine.exchange.eft import Options as EftOptions
 from engine.exchange.neuralannot import Options as NeuralAnnotOptions
+from engine.exchange.spin import Options as SpinOptions
 
 
 class FormatOptions(Config):
     """Options of each format, of which those of the chosen one count."""
 
     neuralannot: NeuralAnnotOptions = Field(default=NeuralAnnotOptions(), description="with format=neuralannot")
+    spin: SpinOptions = Field(default=SpinOptions(), description="with format=spin")
+    eft: EftOptions = Field(default=EftOptions(), description="with format=eft")
+    cliff: CliffOptions = Field(default=CliffOptions(), description="with format=cliff")
 
 
 class ExportConfig(FormatOptions):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -126,7 +127,7 @@ def shard_rows(said: Sequence[tuple[Sample, Instance, Fit | Unmapped | None]], b
     skipped, rejected, found = Counter(), [], []
     for sample, instance, person in said:
         if isinstance(person, Fit):
-            found.append((sample, instance, person))
+            found.append((sample, instance, _in_the_middle(person, sample)))
         elif person is None or person.reason == INVALID_FIT:
             skipped["no_fit" if person is None else INVALID_FIT] += 1
         else:
@@ -165,6 +166,13 @@ def _batch(found: list[Found], body: Body, rejected: list[QuarantineRow]) -> Bat
     latent = np.array([np.full(LATENT_SIZE, np.nan) if f.latent_32 is None else f.latent_32 for f in fits]).reshape(-1, LATENT_SIZE)
     transl, focal, princpt, pose, betas, latent = (np.float32(v) for v in (*camera.values(), pose_N72, betas_N10, latent))
     return person_rows(samples, instances, focal, princpt, Prediction(pose, betas, transl, latent), body, sorted(placed))
+
+
+def _in_the_middle(fit: Fit, sample: Sample) -> Fit:
+    """The fit with the principal point that its file leaves to the photograph."""
+    if fit.focal_2 is None or fit.princpt_2 is not None:
+        return fit
+    return replace(fit, princpt_2=np.array([sample.width / 2, sample.height / 2]))
 
 
 def _not_finite(fit: Fit) -> list[str]:

@@ -23,7 +23,9 @@ from schemas.sample import Sample
 DUPLICATE, UNMATCHED = "duplicate_fit", "unmatched_fit"
 _COLUMNS = "annotation_id TEXT, stem TEXT, path TEXT, x REAL, y REAL, name TEXT, reason TEXT, message TEXT, numbers BLOB"
 _SIZES = {"pose_72": 72, "betas_10": 10, "transl_3": 3, "focal_2": 2, "princpt_2": 2, "latent_32": 32}
-_BODY, _CAMERA, _LATENT = 82, 7, 32
+_BODY, _LATENT = 82, 32
+_CAMERAS = (5, 7)
+"""Numbers of a camera: without and with a principal point."""
 _BATCH = 1000
 _TEXT = 300
 _COCO_2014 = re.compile(r"COCO_(train|val|test)201\d_(?=\d{12}$)")
@@ -192,10 +194,10 @@ def _pack(fit: Fit) -> bytes:
 
 def _unpack(data: bytes) -> Fit:
     values = np.frombuffer(data, np.float64)
-    latent = None if len(values) in (_BODY, _BODY + _CAMERA) else values[-_LATENT:]
-    camera = values[_BODY : _BODY + _CAMERA] if len(values) in (_BODY + _CAMERA, _BODY + _CAMERA + _LATENT) else None
-    where = (None, None, None) if camera is None else (camera[:3], camera[3:5], camera[5:])
-    return Fit(values[:72], values[72:82], *where, latent_32=latent)
+    rest = values[_BODY:]
+    rest, latent = (rest, None) if len(rest) in (0, *_CAMERAS) else (rest[:-_LATENT], rest[-_LATENT:])
+    where = [rest[start:end] if end <= len(rest) else None for start, end in ((0, 3), (3, 5), (5, 7))]
+    return Fit(values[:72], values[72:_BODY], *where, latent_32=latent)
 
 
 def _text(text: str) -> str:

@@ -18,6 +18,9 @@ from engine.errors import ConfigError
 
 FORMATS = {
     "neuralannot": "engine.exchange.neuralannot",
+    "spin": "engine.exchange.spin",
+    "eft": "engine.exchange.eft",
+    "cliff": "engine.exchange.cliff",
 }
 """Name, as on the command line and in ExchangeConfig, -> module."""
 
