@@ -107,9 +107,7 @@ class ItwWriter:
         self._file.write("{")
 
     def add(self, person: Person) -> None:
-        record = (
-            f'{{"smpl_param":{{{smpl_json(person.pose_72, person.betas_10, person.transl_3)}}},"cam_param":{{{_camera_json(person)}}}}}'
-        )
+        record = f'{{"smpl_param":{{{smpl_json(person.pose_72, person.betas_10, person.transl_3)}}},"cam_param":{{{camera_json(person)}}}}}'
         identity = person.instance.annotation_id
         if not self._ids.add(identity):
             raise SampleRejected("duplicate_id", f"annotation id {identity} was written before, for another person")
@@ -133,14 +131,17 @@ class ItwReader:
         for path in self._paths:
             for (identity,), record in leaves(path, 1):
                 try:
-                    smpl = record.get("smpl_param", record)
-                    camera = record.get("cam_param") or {}
-                    where = {"transl_3": _numbers(smpl, "trans", 3), "focal_2": _numbers(camera, "focal", 2)}
-                    where["princpt_2"] = _numbers(camera, "princpt", 2)
-                    complete = where if all(value is not None for value in where.values()) else {}
-                    yield Fit(*parameters(smpl), annotation_id=identity, **complete)
+                    yield fit_of(record, annotation_id=identity)
                 except ODD as error:
                     yield Unmapped(identity, "invalid_record", f"{path.name}: {type(error).__name__}: {error}", annotation_id=identity)
+
+
+def fit_of(record: dict[str, Any], **names: Any) -> Fit:
+    """The fit of {smpl_param, cam_param, latent}; without a camera where a part of that is missing. What it raises is in ODD."""
+    smpl, camera = record.get("smpl_param", record), record.get("cam_param") or {}
+    where = {"transl_3": translation(smpl), "focal_2": _numbers(camera, "focal", 2), "princpt_2": _numbers(camera, "princpt", 2)}
+    complete = where if all(value is not None for value in where.values()) else {}
+    return Fit(*parameters(smpl), latent_32=_numbers(record, "latent", 32), **complete, **names)
 
 
 def parameters(record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -171,5 +172,6 @@ def smpl_json(pose_72: np.ndarray, betas_10: np.ndarray, trans_3: np.ndarray) ->
     return f'"pose":{json_numbers(pose_72)},"shape":{json_numbers(betas_10)},"trans":{json_numbers(trans_3)}'
 
 
-def _camera_json(person: Person) -> str:
+def camera_json(person: Person) -> str:
+    """The members of a camera's object."""
     return f'"focal":{json_numbers(person.focal_2)},"princpt":{json_numbers(person.princpt_2)}'

@@ -73,7 +73,7 @@ NESTS = {
 
 
 class Cameras:
-    """The cameras of a dataset's files, each file read once. MissingInput or RawDataError when one is not there or not what it should be."""
+    """The cameras of a dataset's files, each read once. MissingInput when one is absent, RawDataError when it is not what it should be."""
 
     def __init__(self, nest: Nest, folder: Path, convention: str) -> None:
         self._nest, self._folder, self._convention = nest, folder, convention
