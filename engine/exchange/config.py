@@ -8,9 +8,12 @@ from pydantic_settings import CliPositionalArg
 from engine.body.config import BodyConfig
 from engine.config import Config
 from engine.exchange.cliff import Options as CliffOptions
+from engine.exchange.coco_json import Options as CocoJsonOptions
 from engine.exchange.eft import Options as EftOptions
+from engine.exchange.huggingface import Options as HuggingFaceOptions
 from engine.exchange.neuralannot import Options as NeuralAnnotOptions
 from engine.exchange.spin import Options as SpinOptions
+from engine.exchange.webdataset_tars import Options as WebDatasetOptions
 
 
 class FormatOptions(Config):
@@ -20,6 +23,9 @@ class FormatOptions(Config):
     spin: SpinOptions = Field(default=SpinOptions(), description="with format=spin")
     eft: EftOptions = Field(default=EftOptions(), description="with format=eft")
     cliff: CliffOptions = Field(default=CliffOptions(), description="with format=cliff")
+    coco_json: CocoJsonOptions = Field(default=CocoJsonOptions(), description="with format=coco_json")
+    webdataset: WebDatasetOptions = Field(default=WebDatasetOptions(), description="with format=webdataset")
+    huggingface: HuggingFaceOptions = Field(default=HuggingFaceOptions(), description="with format=huggingface")
 
 
 class ExportConfig(FormatOptions):

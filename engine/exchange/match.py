@@ -49,7 +49,7 @@ def image_name(path: str) -> ImageName:
 
 
 class FitIndex:
-    """Fits of a file, filled by `add`, given to instances by `match`; what is left over is told by `left_over`. Open it with `open_index`."""
+    """Fits of a file, filled by `add` and given to instances by `match`; `left_over` tells the rest. Open it with `open_index`."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database

@@ -21,8 +21,11 @@ FORMATS = {
     "spin": "engine.exchange.spin",
     "eft": "engine.exchange.eft",
     "cliff": "engine.exchange.cliff",
+    "coco_json": "engine.exchange.coco_json",
+    "webdataset": "engine.exchange.webdataset_tars",
+    "huggingface": "engine.exchange.huggingface",
 }
-"""Name, as on the command line and in ExchangeConfig, -> module."""
+"""Name, as on the command line and in FormatOptions, -> module."""
 
 
 def format_module(name: str, needs: str = "") -> ModuleType:
