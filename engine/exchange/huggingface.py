@@ -28,6 +28,7 @@ from engine.exchange.by_image import VECTORS, ByImage, image_extension, vectors
 
 CAPABILITIES = Capabilities(camera=True, latent=True, quality=True, images=True, notes=("images without a row are left out",))
 _GROUP_BYTES = 32 << 20
+_PERSON_BYTES = 1 << 10
 _GROUP_ROWS = 1000
 _READ_ROWS = 100
 _QUALITY = (
@@ -104,8 +105,9 @@ class HuggingFaceWriter:
         if self.wants_images:
             row["image"] = {"bytes": image, "path": f"{sample.key}.{image_extension(image)}"}
             self._bytes += len(image)
+        self._bytes += len(persons) * _PERSON_BYTES
         self._rows.append(row)
-        if self._bytes >= _GROUP_BYTES or len(self._rows) >= _GROUP_ROWS:
+        if self._bytes >= min(_GROUP_BYTES, self._limit) or len(self._rows) >= _GROUP_ROWS:
             self._flush()
 
     def _flush(self) -> None:
