@@ -26,6 +26,7 @@ from engine.body.smpl import BodyConfig, load_body
 from engine.exchange.config import ExportConfig, ImportConfig
 from engine.exchange.export import export
 from engine.exchange.importing import import_release
+from engine.exchange.sidecar import NAME as SIDECAR
 from engine.releases.store import open_release
 from tests.engine.exchange import independent as other
 from tests.engine.exchange.extremes import people, rows_of, write_people, write_release
@@ -84,7 +85,7 @@ class Bench:
 
 def only(read: Callable[[Path, list[Body3D]], dict[str, Body3D]], pattern: str) -> Read:
     """A reader of a folder's one file of a name."""
-    return lambda folder, persons: read(next(iter(folder.glob(pattern))), persons)
+    return lambda folder, persons: read(next(path for path in folder.glob(pattern) if path.name != SIDECAR), persons)
 
 
 def measure(count: int) -> list[dict]:
@@ -95,6 +96,12 @@ def measure(count: int) -> list[dict]:
         bench = Bench(Path(folder) / "own", count)
         bench.out("neuralannot", only(other.read_neuralannot, "*.json"))
         bench.into("neuralannot", other.write_neuralannot)
+        bench.out("coco_json", only(other.read_coco, "*.json"))
+        bench.into("coco_json", other.write_coco)
+        bench.out("webdataset", other.read_webdataset)
+        bench.into("webdataset", other.write_webdataset)
+        bench.out("huggingface", other.read_huggingface)
+        bench.into("huggingface", other.write_huggingface)
         bench.out("spin", lambda f, p: other.read_spin(*f.glob("*_spin_fits.npz"), f / "extremes_train.npz", p), f"npz; {no_camera}")
         bench.out("spin", lambda f, p: other.read_spin(*f.glob("*_fits.npy"), f / "extremes_train.npz", p), f"npy; {no_camera}")
         bench.into("spin", other.write_spin, f"npz; {no_camera}", camera=False)

@@ -20,7 +20,9 @@ import numpy as np
 from engine.exchange.base import Fit, Unmapped
 from schemas.sample import Sample
 
-DUPLICATE, UNMATCHED = "duplicate_fit", "unmatched_fit"
+DUPLICATE, UNMATCHED, AMBIGUOUS = "duplicate_fit", "unmatched_fit", "ambiguous_fit"
+_TIE, _TIE_SHARE = 1e-4, 0.1
+"""Two persons are as near to a fit if their distances differ by less than this share of the box's longer side, or of the distance."""
 _COLUMNS = "annotation_id TEXT, stem TEXT, path TEXT, x REAL, y REAL, name TEXT, reason TEXT, message TEXT, numbers BLOB"
 _SIZES = {"pose_72": 72, "betas_10": 10, "transl_3": 3, "focal_2": 2, "princpt_2": 2, "latent_32": 32}
 _BODY, _LATENT = 82, 32
@@ -86,7 +88,7 @@ class FitIndex:
 
         A fit with an annotation id goes to the instance of that id, if its image, where it has one, is the sample's. Fits without go to the
         nearest free instance whose box centre is within `tolerance` times the box's longer side, the nearest pair first; without a centre,
-        only where neither side has a choice. The first in the file's order wins.
+        only where neither side has a choice. The first in the file's order wins. A fit that is as near to two persons is AMBIGUOUS.
         """
         found: list[Person | None] = [None] * len(sample.instances)
         place: dict[str, int] = {}
@@ -112,11 +114,19 @@ class FitIndex:
                 distance = float(np.hypot(row[4] - (x + w / 2), row[5] - (y + h / 2))) / max(w, h)
                 if distance <= tolerance:
                     pairs.append((distance, n, i))
+        pairs.sort()
+        distances: dict[int, list[float]] = {}
+        for distance, n, _ in pairs:
+            distances.setdefault(n, []).append(distance)
         taken = set()
-        for _, n, i in sorted(pairs):
+        for _, n, i in pairs:
             if n not in taken and found[i] is None:
                 taken.add(n)
                 found[i] = self._take(placed[n])
+                nearest, *others = distances[n]
+                if others and others[0] - nearest <= max(_TIE, nearest * _TIE_SHARE):
+                    message = f"two persons' boxes are as near to ({placed[n][4]:.1f}, {placed[n][5]:.1f})"
+                    found[i] = Unmapped(placed[n][6], AMBIGUOUS, message, image=placed[n][3] or None)
         if len(rows) == len(sample.instances) == 1 and not placed and found[0] is None:
             found[0] = self._take(rows[0])
 

@@ -6,14 +6,21 @@ A person is a `Body3D`. Readers give persons by the name they were written under
 from __future__ import annotations
 
 import json
+import tarfile
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import smplx
 import torch
 from scipy.spatial.transform import Rotation
 from smplx.utils import Struct
+
+_PARTS = ("pose", "betas", "transl", "focal", "princpt")
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,9 @@ class Skin:
 
     def __init__(self, arrays: object) -> None:
         anywhere = dict.fromkeys(smplx.vertex_ids.vertex_ids["smplh"], 0)
-        self._layer = smplx.SMPLLayer(model_path="", data_struct=Struct(**vars(arrays)), vertex_ids=anywhere, dtype=torch.float64).double()
+        with redirect_stdout(StringIO()):  # smplx prints a warning about 10 components
+            layer = smplx.SMPLLayer(model_path="", data_struct=Struct(**vars(arrays)), vertex_ids=anywhere, dtype=torch.float64)
+        self._layer = layer.double()
 
     def __call__(self, persons: list[Body3D]) -> tuple[np.ndarray, np.ndarray]:
         """Posed vertices (N, V, 3) without translation and the pelvis (N, 1, 3)."""
@@ -97,7 +106,7 @@ def read_neuralannot(path: Path, persons: list[Body3D]) -> dict[str, Body3D]:
         if person.name in records:
             smpl, camera = records[person.name]["smpl_param"], records[person.name]["cam_param"]
             values = (np.array(v) for v in (smpl["pose"], smpl["shape"], smpl["trans"], camera["focal"], camera["princpt"]))
-            found[person.name] = replace(person, **dict(zip(("pose", "betas", "transl", "focal", "princpt"), values, strict=True)))
+            found[person.name] = replace(person, **dict(zip(_PARTS, values, strict=True)))
     return found
 
 
@@ -244,3 +253,117 @@ def write_cliff(folder: Path, persons: list[Body3D]) -> Path:
         S=np.zeros((n, 24, 4)),
     )
     return path
+
+
+def read_coco(path: Path, persons: list[Body3D]) -> dict[str, Body3D]:
+    """By annotation_id, with images joined as COCO's loaders do."""
+    content = json.loads(path.read_text())
+    images = {image["id"]: image for image in content["images"]}
+    assert len(images) == len(content["images"])
+    assert len({record["id"] for record in content["annotations"]}) == len(content["annotations"])
+    named, found = {p.name: p for p in persons}, {}
+    for record in content["annotations"]:
+        person, image = named[record["annotation_id"]], images[record["image_id"]]
+        assert (image["file_name"], image["width"], image["height"]) == (person.image, *person.size)
+        assert np.allclose(record["bbox"], person.box)
+        smpl, camera = record["smpl_param"], record["cam_param"]
+        values = (np.array(v) for v in (smpl["pose"], smpl["shape"], smpl["trans"], camera["focal"], camera["princpt"]))
+        found[person.name] = replace(person, **dict(zip(_PARTS, values, strict=True)))
+    return found
+
+
+def write_coco(folder: Path, persons: list[Body3D]) -> Path:
+    """Annotations with the dataset's own integer ids and nothing but COCO's and NeuralAnnot's fields."""
+    images = {image: n for n, image in enumerate(dict.fromkeys(p.image for p in persons), 1)}
+    annotations = [
+        {
+            "id": int(p.name),
+            "image_id": images[p.image],
+            "category_id": 1,
+            "bbox": p.box,
+            "area": p.box[2] * p.box[3],
+            "iscrowd": 0,
+            "smpl_param": {"pose": p.pose.tolist(), "shape": p.betas.tolist(), "trans": p.transl.tolist()},
+            "cam_param": {"focal": p.focal.tolist(), "princpt": p.princpt.tolist()},
+        }
+        for p in persons
+    ]
+    sizes = {p.image: p.size for p in persons}
+    listed = [{"id": n, "file_name": image, "width": sizes[image][0], "height": sizes[image][1]} for image, n in images.items()]
+    path = folder / "theirs_keypoints_smpl.json"
+    path.write_text(json.dumps({"images": listed, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}))
+    return path
+
+
+def read_webdataset(folder: Path, persons: list[Body3D]) -> dict[str, Body3D]:
+    """By annotation id, from tars that the webdataset library streams."""
+    import webdataset
+
+    named, found = {p.name: p for p in persons}, {}
+    urls = [str(path) for path in sorted(folder.glob("*.tar"))]
+    for sample in webdataset.WebDataset(urls, shardshuffle=False, empty_check=False):
+        arrays, record = np.load(BytesIO(sample["npz"])), json.loads(sample["json"])
+        for n, instance in enumerate(record["instances"]):
+            person = named[instance["annotation_id"]]
+            assert (record["image_path"], record["width"], record["height"]) == (person.image, *person.size)
+            found[person.name] = replace(person, **{part: arrays[part][n].astype(np.float64) for part in _PARTS})
+    return found
+
+
+def write_webdataset(folder: Path, persons: list[Body3D]) -> Path:
+    """Tars by Python's tarfile, with the JSON and the arrays of every image, and no image."""
+    with tarfile.open(folder / "theirs-000000.tar", "w") as tar:
+        for image, mine in _by_image(persons).items():
+            instances = [
+                {
+                    "annotation_id": p.name,
+                    "bbox_xywh": p.box,
+                    "skeleton": "coco17",
+                    "joints_img": [(0, 0)] * 17,
+                    "joints_valid": [False] * 17,
+                }
+                for p in mine
+            ]
+            key, (width, height) = _key(image), mine[0].size
+            record = {"key": key, "dataset": "extremes", "image_path": image, "width": width, "height": height, "instances": instances}
+            buffer = BytesIO()
+            np.savez_compressed(buffer, **{part: np.array([getattr(p, part) for p in mine], np.float32) for part in _PARTS})
+            for extension, data in (("json", json.dumps(record).encode()), ("npz", buffer.getvalue())):
+                member = tarfile.TarInfo(f"{key}.{extension}")
+                member.size = len(data)
+                tar.addfile(member, BytesIO(data))
+    return folder
+
+
+def read_huggingface(folder: Path, persons: list[Body3D]) -> dict[str, Body3D]:
+    """By annotation id, from the dataset's Parquet files."""
+    named, found = {p.name: p for p in persons}, {}
+    for row in pq.read_table(sorted((folder / "data").glob("*.parquet"))).to_pylist():
+        for record in row["persons"]:
+            person = named[record["annotation_id"]]
+            assert (row["image_path"], row["width"], row["height"]) == (person.image, *person.size)
+            found[person.name] = replace(person, **{part: np.array(record[part], np.float64) for part in _PARTS})
+    return found
+
+
+def write_huggingface(folder: Path, persons: list[Body3D]) -> Path:
+    """One Parquet file with keys and persons."""
+    rows = [
+        {"key": _key(image), "persons": [{"annotation_id": p.name} | {part: getattr(p, part).tolist() for part in _PARTS} for p in mine]}
+        for image, mine in _by_image(persons).items()
+    ]
+    (folder / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "data" / "train-00000-of-00001.parquet")
+    return folder
+
+
+def _by_image(persons: list[Body3D]) -> dict[str, list[Body3D]]:
+    groups: dict[str, list[Body3D]] = {}
+    for person in persons:
+        groups.setdefault(person.image, []).append(person)
+    return groups
+
+
+def _key(image: str) -> str:
+    """The shard set's name of an image (extremes.py)."""
+    return image.replace("/", "-").removesuffix(".jpg")
