@@ -191,12 +191,15 @@ class HuggingFaceReader:
                     for batch in file.iter_batches(_READ_ROWS, columns=["key", "persons"]):
                         for row in batch.to_pylist():
                             yield from _image_fits(path, row)
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is not UTF-8
                 raise RawDataError(f"{path}: expected a Parquet file, found {error}; the download may be incomplete") from None
 
 
 def _image_fits(path: Path, row: dict[str, Any]) -> Iterator[Fit | Unmapped]:
     key = str(row["key"])
+    if not isinstance(row["persons"], list | None):
+        yield Unmapped(f"{path.name}: {key}", "invalid_record", "persons is not a list", image=key)
+        return
     for n, person in enumerate(row["persons"] or ()):
         identity = None
         try:
