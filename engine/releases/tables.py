@@ -58,9 +58,7 @@ def shards_schema(bins: Mapping[str, int]) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
-def release_tables(
-    commits: Iterable[ShardCommit], figures: Mapping[str, tuple[float, ...]] = FIGURES
-) -> tuple[pa.Table, pa.Table]:
+def release_tables(commits: Iterable[ShardCommit], figures: Mapping[str, tuple[float, ...]] = FIGURES) -> tuple[pa.Table, pa.Table]:
     """The table of shards and the table of quarantined rows (QUARANTINE_SCHEMA), both in the order of the commits.
 
     figures: column -> edges of the commits' histograms.

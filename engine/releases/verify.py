@@ -32,16 +32,20 @@ _MOST_PROBLEMS = 20
 def verify_release(release: Release, deep: bool = True) -> None:
     """Nothing when all is well; ReleaseError that lists what is wrong (the first 20 findings).
 
-    Always: the manifest as stored and against HEAD; the tables' digests; the plan; what a derived release keeps; annotated + skipped + quarantined = planned, for each
-    shard and in total; histograms; the quarantine rows against the counts.
+    Always: the manifest as stored and against HEAD; the tables' digests; the plan; annotated + skipped + quarantined = planned, for each
+    shard and in total; histograms; the quarantine rows against the counts; places of the rows that a derived release keeps.
     deep: every object's sha256, size, schema, row count, order and histograms; finite numbers; (key, annotation_id) unique over the
-    release; every commit record. This reads the whole release. Otherwise objects and records are listed: each is there, each object of
+    release; every commit record; whether a derived release keeps what its filter says. This reads the whole release. Otherwise objects and records are listed: each is there, each object of
     its size.
     """
     unreadable = list(_table_problems(release))
     problems = [*_manifest_problems(release), *unreadable, *_plan_problems(release, readable=not unreadable)]
     if not unreadable:
-        problems += [*_count_problems(release), *_selection_problems(release), *(row_problems(release) if deep else _listing_problems(release))]
+        problems += [
+            *_count_problems(release),
+            *_selection_problems(release),
+            *(row_problems(release) if deep else _listing_problems(release)),
+        ]
     if problems:
         rest = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
         raise ReleaseError(f"{release.where}: {len(problems)} problems: " + "; ".join(problems[:_MOST_PROBLEMS]) + rest)
