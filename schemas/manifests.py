@@ -227,7 +227,7 @@ class ReleaseManifest(Record):
 
 
 class ReleasePointer(Record):
-    """The one mutable object of a release name: HEAD, moved by compare-and-swap."""
+    """What HEAD and the tags of a release name hold, its only mutable objects: moved by compare-and-swap."""
 
     version: int = Field(ge=1)
     release_digest: Sha256

@@ -5,7 +5,8 @@
     runs/<plan digest>/shards/000000.json     one ShardCommit a finished shard
     runs/<plan digest>/collected/...          copies of many of them, a line each, to be read at once
     releases/<name>/v0001/manifest.json       with shards.parquet, quarantine.parquet, README.md; if derived, selection.parquet
-    releases/<name>/HEAD                      the only object that ever changes
+    releases/<name>/HEAD                      which version is current
+    releases/<name>/tags/<tag>                which version a tag means; HEAD and tags are the only objects that ever change
 
 docs/FORMAT.md tells a reader without this code the same.
 """
@@ -25,6 +26,7 @@ from pydantic import ValidationError
 
 from engine.errors import MissingInput, ReleaseError, StorageError
 from engine.releases.parallel import in_parallel
+from engine.releases.reference import Reference, parse_reference
 from engine.releases.selection import SELECTION_SCHEMA, kept_rows, stored_rows
 from engine.releases.tables import QUARANTINE_SCHEMA, read_commits, shards_schema
 from engine.storage import Store, join
@@ -60,6 +62,14 @@ def version_prefix(name: str, version: int) -> str:
 
 def head_key(name: str) -> str:
     return f"releases/{name}/HEAD"
+
+
+def tags_prefix(name: str) -> str:
+    return f"releases/{name}/tags"
+
+
+def tag_key(name: str, tag: str) -> str:
+    return f"{tags_prefix(name)}/{tag}"
 
 
 @dataclass(frozen=True)
@@ -200,15 +210,43 @@ def open_release(root_url: str, name: str, version: int | None = None) -> Releas
     return release
 
 
+def open_reference(reference: str | Reference) -> Release:
+    """The release that `ROOT#NAME`, `ROOT#NAME@v3` or `ROOT#NAME@TAG` names.
+
+    Raises ConfigError when the text is no reference, ReleaseError when there is no such release or tag, or when the digest that
+    HEAD or the tag expects is not that of the manifest.
+    """
+    ref = parse_reference(reference) if isinstance(reference, str) else reference
+    if ref.tag is None:
+        return open_release(ref.root, ref.name, ref.version)
+    store = Store(ref.root)
+    _, pointer = read_pointer(store, tag_key(ref.name, ref.tag))
+    if pointer is None:
+        known = ", ".join(tag_names(store, ref.name)) or "none"
+        raise ReleaseError(f"{ref.root}: release {ref.name!r} has no tag {ref.tag!r} (tags there: {known}); jobs/releases.py tag makes one")
+    release = open_release(ref.root, ref.name, pointer.version)
+    if pointer.release_digest != release.digest:
+        raise ReleaseError(
+            f"{release.where}/manifest.json: the tag {ref.tag!r} expects the digest {pointer.release_digest}, found {release.digest}; "
+            "the manifest or the tag was edited or replaced"
+        )
+    return release
+
+
 def read_head(store: Store, name: str) -> tuple[bytes | None, ReleasePointer | None]:
     """HEAD of a release name as bytes and as pointer, both of one read; None before its first release."""
+    return read_pointer(store, head_key(name))
+
+
+def read_pointer(store: Store, key: str) -> tuple[bytes | None, ReleasePointer | None]:
+    """HEAD or a tag as bytes and as pointer, both of one read; None where there is none. ReleaseError for bytes that are no pointer."""
     try:
-        data = store.get(head_key(name))
+        data = store.get(key)
         return data, ReleasePointer.from_bytes(data)
     except MissingInput:
         return None, None
     except ValidationError as error:
-        raise ReleaseError(f"{join(store.url, head_key(name))}: not a release pointer: {first_problem(error)}") from None
+        raise ReleaseError(f"{join(store.url, key)}: not a release pointer: {first_problem(error)}") from None
 
 
 def read_manifest(store: Store, name: str, version: int) -> ReleaseManifest:
@@ -235,6 +273,11 @@ def release_versions(store: Store, name: str) -> list[int]:
 def release_names(store: Store) -> list[str]:
     """Names below a root that have a HEAD."""
     return sorted(key.split("/")[1] for key in store.list("releases") if key.endswith("/HEAD"))
+
+
+def tag_names(store: Store, name: str) -> list[str]:
+    """Tags of a release name, sorted."""
+    return [key.rpartition("/")[2] for key in store.list(tags_prefix(name))]
 
 
 def first_problem(error: ValidationError) -> str:

@@ -35,8 +35,8 @@ def verify_release(release: Release, deep: bool = True) -> None:
     Always: the manifest as stored and against HEAD; the tables' digests; the plan; annotated + skipped + quarantined = planned, for each
     shard and in total; histograms; the quarantine rows against the counts; places of the rows that a derived release keeps.
     deep: every object's sha256, size, schema, row count, order and histograms; finite numbers; (key, annotation_id) unique over the
-    release; every commit record; whether a derived release keeps what its filter says. This reads the whole release. Otherwise objects and records are listed: each is there, each object of
-    its size.
+    release; every commit record; whether a derived release keeps what its filter says. This reads the whole release. Otherwise
+    objects and records are listed: each is there, each object of its size.
     """
     unreadable = list(_table_problems(release))
     problems = [*_manifest_problems(release), *unreadable, *_plan_problems(release, readable=not unreadable)]
