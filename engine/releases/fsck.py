@@ -40,7 +40,7 @@ _RECORD = re.compile(r"runs/([0-9a-f]{64})/shards/(\d{6,})\.json")
 _ATTEMPT = re.compile(r"runs/[0-9a-f]{64}/attempts/.+")
 _RUN = re.compile(r"runs/([0-9a-f]{64})/(plan\.json|collected/[0-9a-f]{64}\.jsonl)")
 _VERSION = re.compile(r"releases/([^/]+)/v(\d+)/([^/]+)")
-_HEAD = re.compile(r"releases/[^/]+/HEAD(\.lock)?")
+_POINTER = re.compile(r"releases/[^/]+/(HEAD|tags/[^/]+)(\.lock)?")
 _VERSION_FILES = {"manifest.json", "shards.parquet", "quarantine.parquet", "README.md"}
 
 
@@ -198,7 +198,7 @@ def _orphans(store: Store, references: _References) -> Iterator[Orphan]:
             yield Orphan("attempt", key, stored.size_bytes, stored.modified)
         elif (match := _VERSION.fullmatch(key)) and match.group(3) in {*_VERSION_FILES, SELECTION}:
             versions[key.rpartition("/")[0]][match.group(3)] = stored
-        elif not _HEAD.fullmatch(key):
+        elif not _POINTER.fullmatch(key):
             yield Orphan("stray", key, stored.size_bytes, stored.modified)
     yield from (_folder("run", key, parts) for key, parts in runs.items())
     yield from (_folder("version", key, files.values()) for key, files in versions.items() if files.keys() != references.files_of(key))

@@ -225,12 +225,19 @@ def open_reference(reference: str | Reference) -> Release:
         known = ", ".join(tag_names(store, ref.name)) or "none"
         raise ReleaseError(f"{ref.root}: release {ref.name!r} has no tag {ref.tag!r} (tags there: {known}); jobs/releases.py tag makes one")
     release = open_release(ref.root, ref.name, pointer.version)
-    if pointer.release_digest != release.digest:
+    if pointer != point_at(release):
         raise ReleaseError(
-            f"{release.where}/manifest.json: the tag {ref.tag!r} expects the digest {pointer.release_digest}, found {release.digest}; "
-            "the manifest or the tag was edited or replaced"
+            f"{release.where}/manifest.json: the tag {ref.tag!r} expects the digest {pointer.release_digest} at {pointer.manifest_path}, "
+            f"found {release.digest}; the manifest or the tag was edited or replaced"
         )
     return release
+
+
+def point_at(release: Release) -> ReleasePointer:
+    """What HEAD or a tag that means this version holds."""
+    m = release.manifest
+    path = f"{version_prefix(m.name, m.version)}/manifest.json"
+    return ReleasePointer(version=m.version, release_digest=release.digest, manifest_path=path)
 
 
 def read_head(store: Store, name: str) -> tuple[bytes | None, ReleasePointer | None]:
@@ -272,7 +279,7 @@ def release_versions(store: Store, name: str) -> list[int]:
 
 def release_names(store: Store) -> list[str]:
     """Names below a root that have a HEAD."""
-    return sorted(key.split("/")[1] for key in store.list("releases") if key.endswith("/HEAD"))
+    return sorted(key.split("/")[1] for key in store.list("releases") if re.fullmatch(r"releases/[^/]+/HEAD", key))
 
 
 def tag_names(store: Store, name: str) -> list[str]:
