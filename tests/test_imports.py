@@ -27,13 +27,14 @@ FLOORS |= {
     "engine.datasets": BASE | {"engine.body"},
     "engine.shards": BASE | {"engine.body", "engine.datasets"},
     "engine.models": BASE | {"engine.body"},
-    "engine.releases": BASE,
+    "engine.releases": BASE | {"engine.body"},
     "engine.loading": BASE | {"engine.body", "engine.shards", "engine.releases"},
     "engine.synthetic": BASE | {"engine.body"},
 }
 FLOORS["engine.training"] = BASE | {"engine.body", "engine.models", "engine.loading", "engine.shards", "engine.releases"}
 FLOORS["engine.annotators"] = BASE | {"engine.body", "engine.models", "engine.loading", "engine.shards", "engine.training"}
 FLOORS["engine.fanout"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
+FLOORS["engine.exchange"] = FLOORS["engine.fanout"] | {"engine.fanout", "engine.datasets"}
 FLOORS["engine.evaluation"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.exchange"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.report"] = FLOORS["engine.evaluation"] | {"engine.evaluation"}
