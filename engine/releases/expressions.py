@@ -168,4 +168,4 @@ def _column(rows: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
     source, derive = _DERIVED[name]
     column = rows.column(source)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return derive(column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(rows.num_rows, -1))
+    return derive(column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(rows.num_rows, column.type.list_size))
