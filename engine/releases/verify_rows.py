@@ -6,7 +6,7 @@ Memory does not grow with the rows: persons that are in two shards are looked fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 
 import numpy as np
@@ -25,12 +25,30 @@ KeyRange = tuple[str, str, int]
 """First and last key of a shard's rows, and its index."""
 
 
-def row_problems(release: Release) -> Iterator[str]:
+_RANGES = {
+    "score": (0.0, 1.0),
+    "truncation": (0.0, 1.0),
+    "visible_fraction": (0.0, 1.0),
+    "keypoint_similarity": (0.0, 1.0),
+    "reprojection_error": (0.0, np.inf),
+    "latent_norm": (0.0, np.inf),
+    "flip_disagreement": (0.0, np.inf),
+    "valid_joints": (0.0, np.inf),
+}
+"""Column -> least and greatest value, NaN aside."""
+_ALWAYS = ("score", "truncation")
+"""Of those, the ones that are never NaN."""
+_ROUNDING = 1e-6
+"""float32 near 1."""
+
+
+def row_problems(release: Release, on_shard: Callable[[], object]) -> Iterator[str]:
     """What is wrong with the rows and the commit record of every shard, and with all of them together."""
     ranges: list[KeyRange] = []
     for problems, keys in in_parallel(lambda shard: _shard_problems(release, shard), release.commits(), READ_THREADS):
         yield from problems
         ranges += keys
+        on_shard()
     yield from _persons_in_two_shards(release, set(overlapping(ranges)))
 
 
@@ -51,6 +69,10 @@ def _shard_problems(release: Release, shard: ShardCommit) -> tuple[list[str], li
             problems.append(f"shard {shard.index}: no commit record: {error}")
     if damage or stored is None:
         return [*problems, damage], []
+    try:
+        stored.validate(full=True)
+    except pa.ArrowInvalid as error:
+        return [*problems, f"shard {shard.index}: not what its columns say: {error}"], []
     table = stored if kept is None else stored.take(pa.array(kept))
     if (chosen := _stated_filter(release.manifest)) is not None and not np.array_equal(
         np.flatnonzero(chosen(stored)), np.arange(len(stored)) if kept is None else kept
@@ -68,9 +90,11 @@ def _shard_problems(release: Release, shard: ShardCommit) -> tuple[list[str], li
         values = table[name].combine_chunks().flatten().to_numpy()
         if not np.isfinite(values).all():
             problems.append(f"shard {shard.index}: {name} has NaN or infinite values")
-    score = table["score"].to_numpy()
-    if not ((score >= 0) & (score <= 1)).all():
-        problems.append(f"shard {shard.index}: a score outside [0, 1]")
+    for name, (least, greatest) in _RANGES.items():
+        values = table[name].to_numpy()
+        inside = (values >= least) & (values <= greatest + _ROUNDING)
+        if not (inside if name in _ALWAYS else inside | np.isnan(values)).all():
+            problems.append(f"shard {shard.index}: a {name} outside [{least:g}, {greatest:g}]")
     known = {name: FIGURES.get(name) for name in shard.figures} == {name: f.edges for name, f in release.manifest.figures.items()}
     if known and {name: h for name, h in count_figures(table).items() if name in shard.figures} != shard.figures:
         problems.append(f"shard {shard.index}: its histograms are not those of its rows")
