@@ -1,8 +1,8 @@
 """What a release of a million persons costs those who work with it: to compare two that differ in every row, and to derive a part.
 
 Rows are simulated, of the true columns and sizes, a thousand persons a shard; the objects, records and manifests are real. The reference is
-what we allow ourselves: a minute and 2 GiB for a diff with millimetres of every person, ten seconds for a filter. Each is measured in a
-process of its own, Python and imports included. `other_shards`: the same persons in shards that were cut elsewhere.
+what we allow ourselves: a minute and 2 GiB for a diff with millimetres of every person, ten seconds for a filter. Each is measured from
+opening the releases on, in a process of its own. `other_shards`: the same persons in shards that were cut elsewhere.
 """
 
 from __future__ import annotations

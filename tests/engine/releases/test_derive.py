@@ -10,7 +10,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError, ReleaseError
@@ -67,6 +67,7 @@ def _conserved(manifest: ReleaseManifest, parent: ReleaseManifest) -> None:
     first=st.sampled_from(list(FILTERS)),
     second=st.sampled_from(list(FILTERS)),
 )
+@example(sizes=[0, 1], seed=1, first="score > 0.3", second="not (truncation == 0.5) and betas_max < 1")
 def test_exactly_the_rows_that_the_filter_keeps(sizes: list[int], seed: int, first: str, second: str) -> None:
     store = _memory()
     parent = _release(store, sizes, seed)
