@@ -1,9 +1,14 @@
+import shutil
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from engine.errors import MissingInput, ReleaseError, ShardCorrupt
 from engine.loading.sources import Source, SourceConfig
+from engine.releases.derive import derive
+from engine.releases.expressions import Expression
+from engine.releases.store import open_release
 from schemas.crops import CropSpec
 
 CROP = CropSpec(128, 96)
@@ -78,6 +83,25 @@ def test_joining_a_release_keeps_the_persons_with_a_row(tmp_path, photographs, r
         assert row["transl"][0] == int(name[1:]) and row["has_fit"] == 1 and row["is_3d"] == 0 and np.allclose(row["focal"], 900)
     assert set(source.digests) == {"shard_set/itw/train", "release/test/v1"}
     assert source.release.digest in source.shape.digest
+
+
+def test_joining_a_derived_release_leaves_out_what_its_filter_left_out(tmp_path, photographs, release_root):
+    shutil.copytree(release_root, tmp_path / "store")
+    parent = open_release(str(tmp_path / "store"), "test")
+    derive(parent, "part", Expression("annotation_id in ['p0', 'p21', 'p70', 'p110', 'p11']", "truth"))
+    whole, part = (
+        Source(SourceConfig(url=photographs, release_url=str(tmp_path / "store"), release_name=name), str(tmp_path), CROP, 100)
+        for name in ("test", "part")
+    )
+    found = {}
+    for sample in range(12):
+        records, ids = part.records(sample)
+        found |= dict(zip(ids, records, strict=True))
+        there = dict(zip(*reversed(whole.records(sample)), strict=True))
+        assert all(record.tobytes() == there[name].tobytes() for name, record in zip(ids, records, strict=True))
+    assert {name.rsplit("/", 1)[1] for name in found} == {"p0", "p21", "p70", "p110"}
+    assert part.instances == 4 and part.without_row == whole.without_row + whole.instances - 4
+    assert part.shape.digest != whole.shape.digest
 
 
 def test_a_release_of_other_shards_is_refused(tmp_path, shard_sets, make_person, release_root):
