@@ -54,7 +54,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(chromium: Browser, page_path: Path, size: tuple[int, int] = DESKTOP, fragment: str = "") -> Iterator[Page]:
-    """A page of a file on disk. AssertionError at the end for console errors, uncaught errors, and requests for anything but local files."""
+    """A page of a file on disk. AssertionError at the end for console errors, uncaught errors, and requests but for local files."""
     phone = size[0] < 600
     context: BrowserContext = chromium.new_context(
         viewport={"width": size[0], "height": size[1]}, device_scale_factor=1, is_mobile=phone, has_touch=phone
