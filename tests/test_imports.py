@@ -36,7 +36,6 @@ FLOORS["engine.annotators"] = BASE | {"engine.body", "engine.models", "engine.lo
 FLOORS["engine.fanout"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.exchange"] = FLOORS["engine.fanout"] | {"engine.fanout", "engine.datasets"}
 FLOORS["engine.evaluation"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
-FLOORS["engine.exchange"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.report"] = FLOORS["engine.evaluation"] | {"engine.evaluation"}
 FLOORS["engine.inspection"] = BASE | {"engine.body", "engine.datasets", "engine.shards", "engine.report"}
 FLOORS["engine.ablation"] = FLOORS["engine.evaluation"] | {"engine.evaluation", "engine.fanout"}

@@ -90,8 +90,7 @@ def test_joining_a_derived_release_leaves_out_what_its_filter_left_out(tmp_path,
     parent = open_release(str(tmp_path / "store"), "test")
     derive(parent, "part", Expression("annotation_id in ['p0', 'p21', 'p70', 'p110', 'p11']", "truth"))
     whole, part = (
-        Source(SourceConfig(url=photographs, release_url=str(tmp_path / "store"), release_name=name), str(tmp_path), CROP, 100)
-        for name in ("test", "part")
+        Source(SourceConfig(url=photographs, release=f"{tmp_path}/store#{name}"), str(tmp_path), CROP, 100) for name in ("test", "part")
     )
     found = {}
     for sample in range(12):
