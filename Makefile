@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= demo_out
 COCO ?=
 
-.PHONY: demo test bench chaos lint setup clean
+.PHONY: demo test bench formats chaos lint setup clean
 
 setup: $(VENV)/.installed
 
@@ -21,10 +21,14 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# Every exchange format both ways against a second implementation of it, on 2,000 extreme persons: formats.json, some three minutes.
+formats: setup
+	$(BIN)/python -m benchmarks.formats
 
 # Training under SIGKILL and on a cluster that shrinks and grows, a pool that grows with its cluster, annotation that loses a node: some fifteen
 # minutes; then annotation under every fault, about an hour. Not part of the tests, which have a small version of most.

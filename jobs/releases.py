@@ -20,6 +20,8 @@ COMMANDS = {
     "copy": ("engine.releases.commands_store", "CopyConfig", "copy", "the same release in another store"),
     "derive": ("engine.releases.commands_derive", "DeriveConfig", "derive_release", "a release of the rows that a filter or a list keeps"),
     "diff": ("engine.releases.commands_diff", "DiffConfig", "print_diff", "what changed from one release to another, person by person"),
+    "export": ("engine.exchange.export", "ExportConfig", "export_command", "write a release in a format of the field"),
+    "import": ("engine.exchange.importing", "ImportConfig", "import_command", "read a file of the field into a release"),
 }
 """Command -> module, config, function, and what it does. Imported when asked for: most need no torch."""
 

@@ -34,6 +34,7 @@ FLOORS |= {
 FLOORS["engine.training"] = BASE | {"engine.body", "engine.models", "engine.loading", "engine.shards", "engine.releases"}
 FLOORS["engine.annotators"] = BASE | {"engine.body", "engine.models", "engine.loading", "engine.shards", "engine.training"}
 FLOORS["engine.fanout"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
+FLOORS["engine.exchange"] = FLOORS["engine.fanout"] | {"engine.fanout", "engine.datasets"}
 FLOORS["engine.evaluation"] = FLOORS["engine.annotators"] | {"engine.annotators", "engine.releases"}
 FLOORS["engine.report"] = FLOORS["engine.evaluation"] | {"engine.evaluation"}
 FLOORS["engine.inspection"] = BASE | {"engine.body", "engine.datasets", "engine.shards", "engine.report"}

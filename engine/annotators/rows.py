@@ -24,6 +24,7 @@ from engine.loading.persons import CropBatch
 from schemas.crops import CropSpec
 from schemas.manifests import QuarantineRow
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
+from schemas.sample import Instance, Sample
 
 _MIN_DEPTH_M = 0.01
 _ORDER = [("key", "ascending"), ("annotation_id", "ascending")]
@@ -54,7 +55,7 @@ def annotate_batches(batches: Iterable[CropBatch], annotator: Annotator, batch_s
     for batch in batches:
         rejected.extend(batch.rejected)
         if len(batch):
-            out = predict_padded(annotator, batch.crops_NHW3, batch_size or len(batch))
+            out = predict_padded(annotator, batch, batch_size or len(batch))
             parts.append(batch_rows(batch, out, annotator.body, annotator.crop))
     return assemble(parts, rejected)
 
@@ -67,16 +68,29 @@ def batch_rows(batch: CropBatch, out: Prediction, body: Body, crop: CropSpec, pl
     others are computed with them, so that a person's row never depends, not in its last bit, on who else is wanted.
     """
     focal_N2, princpt_N2 = camera_to_image(batch.boxes_N4, crop.hw)
+    return person_rows(batch.samples, batch.instances, focal_N2, princpt_N2, out, body, places)
+
+
+def person_rows(
+    samples: Sequence[Sample],
+    instances: Sequence[Instance],
+    focal_N2: np.ndarray,
+    princpt_N2: np.ndarray,
+    out: Prediction,
+    body: Body,
+    places: Sequence[int] | None = None,
+) -> BatchRows:
+    """As `batch_rows`, of N persons who are seen by cameras (photograph px, float32) that somebody else chose: those of another's file."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # what is impossible is quarantined below
         joints_NJ3 = _joints(out, body)
         problems = _impossible(out, joints_NJ3)
         joints_NJ2 = project(joints_NJ3, focal_N2.astype(np.float64), princpt_N2.astype(np.float64))
-        figures = measure(joints_NJ2, batch.samples, batch.instances, out)
+        figures = measure(joints_NJ2, samples, instances, out)
     columns = {
-        "dataset": [sample.dataset for sample in batch.samples],
-        "key": [sample.key for sample in batch.samples],
-        "annotation_id": [instance.annotation_id for instance in batch.instances],
-        "bbox_xywh": np.array([instance.bbox_xywh for instance in batch.instances]),
+        "dataset": [sample.dataset for sample in samples],
+        "key": [sample.key for sample in samples],
+        "annotation_id": [instance.annotation_id for instance in instances],
+        "bbox_xywh": np.array([instance.bbox_xywh for instance in instances]),
         "pose": out.pose_N72,
         "betas": out.betas_N10,
         "transl": out.cam_transl_N3,
@@ -86,8 +100,8 @@ def batch_rows(batch: CropBatch, out: Prediction, body: Body, crop: CropSpec, pl
         **figures,
     }
     rows = pa.RecordBatch.from_arrays(to_arrays(columns), schema=PSEUDO_GT_SCHEMA)
-    wanted = range(len(batch)) if places is None else places
-    if problems or len(wanted) < len(batch):
+    wanted = range(len(instances)) if places is None else places
+    if problems or len(wanted) < len(instances):
         rows = rows.take(pa.array([i for i in wanted if i not in problems], pa.int64()))
     return BatchRows(rows, tuple(_quarantined(columns, i, *problems[i]) for i in wanted if i in problems))
 

@@ -22,6 +22,11 @@ def read_npy(path: Path, max_bytes: int) -> np.ndarray:
         raise MissingInput(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) > max_bytes:
         raise UnsafeInput(f"{path}: expected at most {max_bytes} bytes, found more")
+    return parse_npy(data, str(path))
+
+
+def parse_npy(data: bytes, path: str) -> np.ndarray:
+    """The array of numbers in a file's bytes, which are not copied; `path` is its name in errors, which are those of `read_npy`."""
     try:
         buffer = io.BytesIO(data)
         version = np.lib.format.read_magic(buffer)

@@ -7,13 +7,37 @@ conventions and back, and nothing else knows them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from schemas.sample import Instance, Sample
+
+if TYPE_CHECKING:
+    from engine.body.smpl import Body
+
+LoadBody = Callable[[], "Body"]
+"""Loads the body on first use: most formats never ask, and torch takes seconds."""
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """What a writer knows of the release before the first person comes."""
+
+    release: str
+    """Its reference, with the version."""
+    digest: str
+    dataset: str
+    split: str
+    body_name: str
+    """'open' or 'smpl'."""
+    body_digest: str
+    annotated: int
+    """Rows of the release: as many persons come."""
+    shard_set_digest: str
+    load_body: LoadBody
 
 
 @dataclass(frozen=True)
@@ -33,11 +57,17 @@ class Person:
     image: bytes | None = None
 
 
+INVALID_FIT = "invalid_fit"
+
+
 @dataclass(frozen=True)
 class Fit:
-    """One person of a file. Which person it is, is said by `annotation_id`, or by image name (any part of a path) and `centre` (px, of the box).
+    """One person of a file. Which person it is, is said by `annotation_id`, or by `image` (a path's last parts, or the sample's key) and
+    `centre_2` (px, of the box), or by `image` alone where the image has one person. With both, both have to agree.
 
+    Numbers may be NaN or infinite: such a fit is quarantined. Arrays of another shape may not: say Unmapped.
     transl_3, focal_2 and princpt_2 are all None where the format has no camera: then one is fitted to the dataset's 2D joints.
+    princpt_2 alone is None where it is the middle of the photograph, (width / 2, height / 2), which the file does not know.
     """
 
     pose_72: np.ndarray
@@ -53,7 +83,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class Unmapped:
-    """A person of a file that cannot become a row, whoever it is; goes to quarantine. Also said by a format of rows it calls invalid itself."""
+    """A person of a file that cannot become a row. Its instance, if it is found, goes to quarantine with the reason; with the reason
+    INVALID_FIT, which says that the file itself calls the fit invalid, it counts as skipped."""
 
     name: str
     """The file's own name of it: an id, or file and row."""
@@ -61,6 +92,7 @@ class Unmapped:
     message: str
     annotation_id: str | None = None
     image: str | None = None
+    centre_2: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +108,12 @@ class Capabilities:
 
 
 class Writer(Protocol):
-    """Writes persons, in the order they come, with memory that does not grow with them. Made by a format's `open_writer`."""
+    """Writes persons, in the order they come, with memory that does not grow with them. Made by a format's `open_writer`.
+
+    Persons of one image come one after the other. `wants_images`: whether `Person.image` is given.
+    """
+
+    wants_images: bool
 
     def add(self, person: Person) -> None:
         """Take one person. SampleRejected when the format cannot carry it: it is counted, and everything else goes on."""

@@ -79,18 +79,26 @@ class Commits(Mapping[int, ShardCommit]):
         return len(self._records)
 
 
-def make_commit(plan_digest: str, shard: ShardPlan, data: bytes, table: pa.Table, quarantine: tuple[QuarantineRow, ...]) -> ShardCommit:
-    """The record of a shard's rows, `data` being the Parquet bytes of `table`.
+def make_commit(
+    plan_digest: str,
+    shard: ShardPlan,
+    data: bytes,
+    table: pa.Table,
+    quarantine: tuple[QuarantineRow, ...],
+    skipped: Mapping[str, int] | None = None,
+) -> ShardCommit:
+    """The record of a shard's rows, `data` being the Parquet bytes of `table`. `skipped`: instances by the reason why they are left out.
 
     ReleaseError when its instances are not all accounted for, or the rows are not of the pseudo-GT schema.
     """
     if not table.schema.equals(PSEUDO_GT_SCHEMA):
         raise ReleaseError(f"shard {shard.index} ({shard.url}): expected rows of the pseudo-GT schema, found {table.schema.names}")
-    annotated, quarantined = table.num_rows, count_reasons(quarantine)
-    if annotated + sum(quarantined.values()) != shard.instances:
+    annotated, quarantined, skipped = table.num_rows, count_reasons(quarantine), dict(sorted((skipped or {}).items()))
+    if annotated + sum(quarantined.values()) + sum(skipped.values()) != shard.instances:
         raise ReleaseError(
-            f"shard {shard.index} ({shard.url}): planned {shard.instances} instances, but {annotated} were annotated "
-            f"and {quarantined} quarantined; nothing was committed; the image shard and its manifest disagree"
+            f"shard {shard.index} ({shard.url}): planned {shard.instances} instances, but {annotated} were annotated, "
+            f"{skipped or 'none'} skipped and {quarantined or 'none'} quarantined; nothing was committed; "
+            "the image shard and its manifest disagree"
         )
     return ShardCommit(
         plan_digest=plan_digest,
@@ -100,7 +108,7 @@ def make_commit(plan_digest: str, shard: ShardPlan, data: bytes, table: pa.Table
         size_bytes=len(data),
         planned=shard.instances,
         annotated=annotated,
-        skipped={},
+        skipped=skipped,
         quarantined=quarantined,
         quarantine=quarantine,
         figures=count_figures(table),

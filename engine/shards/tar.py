@@ -20,13 +20,16 @@ _RECORD = 20 * BLOCK
 """Archives end on a multiple of this, as every tar program writes them."""
 _MODE, _ZERO_ID, _NO_TIME, _PLAIN = b"0000444\0", b"0000000\0", b"00000000000\0", b"0"
 _ZEROS = bytes(1 << 16)
-_NAME = re.compile(rb"([A-Za-z0-9_-]+)\.(jpg|jpeg|png|json)")
+SHARD = re.compile(rb"([A-Za-z0-9_-]+)\.(jpg|jpeg|png|json)")
+"""Names of a shard's members."""
+SELF_CONTAINED = re.compile(rb"([A-Za-z0-9_-]+)\.(jpg|jpeg|png|json|npz)")
+"""Names of the members of an exported tar, which has the annotation with it."""
 
 
-def header(name: str, size: int) -> bytes:
+def header(name: str, size: int, names: re.Pattern[bytes] = SHARD) -> bytes:
     """The block before a member's content: a plain file that everybody may read, of no user and no time. ShardCorrupt if it is empty."""
     plain, octal = name.encode(), b"%011o\0" % size
-    if len(plain) > 100 or not _NAME.fullmatch(plain):
+    if len(plain) > 100 or not names.fullmatch(plain):
         raise ValueError(f"member name {name!r}: expected <key>.jpg, .png or .json, at most 100 bytes")
     _require_plausible(name, size)
     start = plain.ljust(100, b"\0") + _MODE + _ZERO_ID + _ZERO_ID + octal + _NO_TIME
@@ -36,7 +39,7 @@ def header(name: str, size: int) -> bytes:
 
 
 def _require_plausible(name: str, size: int) -> None:
-    if not 0 < size <= (MAX_JSON_BYTES if name.endswith(".json") else MAX_IMAGE_BYTES):
+    if not 0 < size <= (MAX_JSON_BYTES if name.endswith((".json", ".npz")) else MAX_IMAGE_BYTES):
         raise ShardCorrupt(f"member {name}: {size} bytes is not a plausible size")
 
 
@@ -59,7 +62,7 @@ class Member(NamedTuple):
     size: int
 
 
-def members(data: bytes | mmap | memoryview) -> list[Member]:
+def members(data: bytes | mmap | memoryview, names: re.Pattern[bytes] = SHARD) -> list[Member]:
     """All members, in order, of bytes that are not copied. ShardCorrupt says what is wrong at which byte."""
     found, at, end = [], 0, len(data)
     while True:
@@ -70,7 +73,7 @@ def members(data: bytes | mmap | memoryview) -> list[Member]:
             if not _all_zero(data, at) or end - at < 2 * BLOCK:
                 raise ShardCorrupt(f"expected nothing but zero blocks from byte {at}, found {end - at} bytes of something else")
             return found
-        found.append(_member(header, at))
+        found.append(_member(header, at, names))
         at += BLOCK + -(-found[-1].size // BLOCK) * BLOCK
         if at > end:
             raise ShardCorrupt(
@@ -83,7 +86,7 @@ def _all_zero(data: bytes | mmap | memoryview, start: int) -> bool:
     return all(chunk == _ZEROS[: len(chunk)] for chunk in chunks)
 
 
-def _member(header: bytes, at: int) -> Member:
+def _member(header: bytes, at: int, names: re.Pattern[bytes]) -> Member:
     try:
         checksum, size = int(header[148:156].strip(b" \0"), 8), int(header[124:136].strip(b" \0"), 8)
     except ValueError:
@@ -91,9 +94,11 @@ def _member(header: bytes, at: int) -> Member:
     if checksum != sum(header) - sum(header[148:156]) + 8 * 32:
         raise ShardCorrupt(f"tar header at byte {at}: its checksum does not match")
     name = header[:100].rstrip(b"\0")
-    match = _NAME.fullmatch(name)
+    match = names.fullmatch(name)
     if match is None or header[345:500].strip(b"\0"):
-        raise ShardCorrupt(f"tar header at byte {at}: member name {name!r} is not <key>.jpg, .png or .json with a plain key")
+        raise ShardCorrupt(
+            f"tar header at byte {at}: member name {name!r} is not <key>.<extension> with a plain key, as in {names.pattern.decode()}"
+        )
     if header[156:157] not in (b"0", b"\0"):
         raise ShardCorrupt(f"member {name.decode()}: expected a regular file, found tar type {header[156:157]!r}")
     key, extension = match[1].decode(), match[2].decode()
