@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 
 from engine.errors import CommitConflict, ReleaseError
+from engine.exchange.registry import FORMATS
 from engine.releases.card import check_card, write_card
-from engine.releases.card_usage import bibtex
+from engine.releases.card_usage import EXPORT_FORMATS, bibtex
 from engine.releases.derive import derive
 from engine.releases.expressions import Expression
 from engine.releases.publish import publish
@@ -30,6 +31,10 @@ def test_the_card_is_a_function_of_manifest_and_digest(store: Store, make_releas
     check_card(card, again, release.digest)
     for digest in release.manifest.lineage.values():
         assert digest in card.decode()
+
+
+def test_the_card_names_every_format() -> None:
+    assert sorted(EXPORT_FORMATS) == sorted(FORMATS)
 
 
 @pytest.mark.parametrize("derived", [False, True])

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from engine.config import load_config
 from engine.releases.derive import derive
 from engine.releases.expressions import Expression
 from engine.releases.store import Release, object_key, open_reference
 from engine.storage import Store
-from jobs.releases import main
+from jobs.releases import COMMANDS, main
 
 REPO = Path(__file__).resolve().parents[3]
 HEAVY = ("torch", "ray", "cv2", "nvidia.dali", "smplx", "scipy")
@@ -130,6 +134,16 @@ def test_copy(root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "0 objects copied (0 B), 3 were there" in _said(capsys, "copy", f"{root}#rel@paper", other)
     assert f"{other}#mine@v0001" in _said(capsys, "copy", f"{root}#rel@v1", other, "--as_name=mine")
     _said(capsys, "verify", f"{other}#mine")
+
+
+def test_the_commands_of_the_documents_are_those_there_are() -> None:
+    documents = [*(REPO / "docs").glob("*.md"), REPO / "README.md"]
+    lines = [line for path in documents for line in re.findall(r"^\$ python jobs/releases\.py (.*)$", path.read_text(), re.MULTILINE)]
+    assert {line.split()[0] for line in lines} >= {"list", "show", "log", "tag", "verify", "gc", "copy", "derive", "diff"}
+    for line in lines:
+        command, *argv = shlex.split(line)
+        module, config, *_ = COMMANDS[command]
+        load_config(getattr(import_module(module), config), argv)
 
 
 def test_no_command_needs_torch_or_ray(root: str, tmp_path: Path) -> None:
