@@ -165,13 +165,16 @@ class _References:
     def _releases(self) -> dict[str, set[int]]:
         """Plan digest -> shards whose records the releases that were not read before repeat."""
         published: dict[str, set[int]] = defaultdict(set)
-        for key, *_ in list(self._store.scan("releases")):
+        keys = {key for key, *_ in self._store.scan("releases")}
+        for key in sorted(keys):
             match = _VERSION.fullmatch(key)
             if not match or match.group(3) != "shards.parquet" or key in self._read:
                 continue
             manifest = read_manifest(self._store, match.group(1), int(match.group(2)))
             release = Release(self._store, manifest, manifest.digest())
             self._objects.update(map(object_key, release.shards["sha256"].to_pylist()))
+            if f"{key.rpartition('/')[0]}/{manifest.quarantine.path}" not in keys:  # its publication has come no further yet
+                continue
             aside = release.quarantined["shard"].filter(pc.is_in(release.quarantined["reason"], pa.array(SHARD_REASONS)))
             published[manifest.plan_digest] |= set(release.shards["index"].to_pylist()) - set(aside.to_pylist())
             self.runs.add(manifest.plan_digest)

@@ -17,9 +17,11 @@ from engine.releases.derive import derive
 from engine.releases.expressions import Expression
 from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release, object_key
+from engine.releases.tags import set_tag
 from engine.shards.reader import open_shard_set
 from engine.storage import Store
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
+from schemas.records import sha256_hex
 from tests.engine.fanout.conftest import make_shards, write_shard_set
 from tests.engine.fanout.test_actor import make_job
 
@@ -51,6 +53,18 @@ def _run(program: str, *arguments: object, cwd: Path) -> str:
 
 def test_reading(release: Release, tmp_path: Path) -> None:
     assert _run(PROGRAMS[0], release.store.url, "rel", cwd=tmp_path) == "10 persons; coco train ; body: open\n"
+
+
+def test_reading_by_a_tag(release: Release, tmp_path: Path) -> None:
+    set_tag(release, "paper")
+    assert _run(PROGRAMS[0], release.store.url, "rel", "tags/paper", cwd=tmp_path) == "10 persons; coco train ; body: open\n"
+    record = re.search(r"`HEAD` is `(.*?)`", DOCUMENT).group(1).replace("<name>", "rel").replace("<sha256>", release.digest)
+    assert release.store.get("releases/rel/tags/paper").decode() == release.store.get("releases/rel/HEAD").decode() == record
+
+
+def test_the_last_line_of_the_card(release: Release) -> None:
+    text, _, last = release.store.get("releases/rel/v0001/README.md").decode().rpartition("<!--")
+    assert sha256_hex(text.encode()) in last and release.manifest.created_at in text
 
 
 def test_reading_a_part(release: Release, tmp_path: Path) -> None:
