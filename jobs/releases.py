@@ -12,6 +12,8 @@ from engine.config import run_job
 
 COMMANDS = {
     "list": ("engine.releases.commands", "ListConfig", "list_releases", "names, versions and tags of a store"),
+    "derive": ("engine.releases.commands_derive", "DeriveConfig", "derive_release", "a release of the rows that a filter or a list keeps"),
+    "diff": ("engine.releases.commands_diff", "DiffConfig", "print_diff", "what changed from one release to another, person by person"),
     "export": ("engine.exchange.export", "ExportConfig", "export_command", "write a release in a format of the field"),
     "import": ("engine.exchange.importing", "ImportConfig", "import_command", "read a file of the field into a release"),
 }

@@ -205,6 +205,8 @@ class ReleaseManifest(Record):
     """One row a shard: what its ShardCommit says, but for the quarantine rows."""
     quarantine: TableFile
     """One row for everything that could not be annotated."""
+    selection: TableFile | None = Field(default=None, exclude_if=lambda file: file is None)
+    """Of a derived release: which rows of the objects are its own. Without it, all are; and manifests without it keep their bytes."""
     planned: int
     annotated: int
     skipped: Counts

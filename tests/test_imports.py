@@ -27,7 +27,7 @@ FLOORS |= {
     "engine.datasets": BASE | {"engine.body"},
     "engine.shards": BASE | {"engine.body", "engine.datasets"},
     "engine.models": BASE | {"engine.body"},
-    "engine.releases": BASE,
+    "engine.releases": BASE | {"engine.body"},
     "engine.loading": BASE | {"engine.body", "engine.shards", "engine.releases"},
     "engine.synthetic": BASE | {"engine.body"},
 }

@@ -28,6 +28,7 @@ from engine.exchange.by_image import VECTORS, ByImage, image_extension, vectors
 
 CAPABILITIES = Capabilities(camera=True, latent=True, quality=True, images=True, notes=("images without a row are left out",))
 _GROUP_BYTES = 32 << 20
+_PERSON_BYTES = 1 << 10
 _GROUP_ROWS = 1000
 _READ_ROWS = 100
 _QUALITY = (
@@ -104,8 +105,9 @@ class HuggingFaceWriter:
         if self.wants_images:
             row["image"] = {"bytes": image, "path": f"{sample.key}.{image_extension(image)}"}
             self._bytes += len(image)
+        self._bytes += len(persons) * _PERSON_BYTES
         self._rows.append(row)
-        if self._bytes >= _GROUP_BYTES or len(self._rows) >= _GROUP_ROWS:
+        if self._bytes >= min(_GROUP_BYTES, self._limit) or len(self._rows) >= _GROUP_ROWS:
             self._flush()
 
     def _flush(self) -> None:
@@ -189,12 +191,15 @@ class HuggingFaceReader:
                     for batch in file.iter_batches(_READ_ROWS, columns=["key", "persons"]):
                         for row in batch.to_pylist():
                             yield from _image_fits(path, row)
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is not UTF-8
                 raise RawDataError(f"{path}: expected a Parquet file, found {error}; the download may be incomplete") from None
 
 
 def _image_fits(path: Path, row: dict[str, Any]) -> Iterator[Fit | Unmapped]:
     key = str(row["key"])
+    if not isinstance(row["persons"], list | None):
+        yield Unmapped(f"{path.name}: {key}", "invalid_record", "persons is not a list", image=key)
+        return
     for n, person in enumerate(row["persons"] or ()):
         identity = None
         try:

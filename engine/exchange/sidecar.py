@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from engine.errors import RawDataError
+from engine.releases.store import first_problem
 from schemas.manifests import Counts, Sha256
 from schemas.records import Record
 
@@ -61,8 +62,8 @@ def read_sidecar(folder: Path) -> ExportRecord | None:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes")
         return ExportRecord.from_bytes(path.read_bytes())
-    except (OSError, ValidationError, ValueError) as error:
-        found = str(error).splitlines()[0]
-        raise RawDataError(
-            f"{path}: expected the record that an export leaves, found {found}; remove it if the files are another's"
-        ) from None
+    except ValidationError as error:
+        found = first_problem(error)
+    except (OSError, ValueError) as error:
+        found = str(error)
+    raise RawDataError(f"{path}: expected the record of an export, found {found}; remove it if the files are another's")

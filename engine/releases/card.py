@@ -1,20 +1,26 @@
-"""The card of a release: what a person should know before using it, from its manifest alone.
+"""The card of a release: what a person should know before using it, from its manifest and digest alone.
 
-Equal releases give equal cards, byte for byte, so that a publication cut short is completed by whoever comes next.
+Equal manifests give equal cards, byte for byte, so that a publication cut short is completed by whoever comes next. A card ends with the
+digest of its own text: one that another version of this program wrote in other words can be told from one that was edited.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 import numpy as np
 
+from engine.errors import ReleaseError
+from engine.releases.card_usage import citing, loading
 from engine.releases.figures import percentile
 from schemas.manifests import FigureTotal, ReleaseManifest
+from schemas.records import sha256_hex
 
 _PERCENTILES = (10, 50, 90)
 
+_ORIGIN = {False: "Predicted by a network", True: "Read from files that others made"}
 _LICENCE = {
     "open": (
         "Body: the open body that ships with pseudogt (Apache-2.0 / CC0 sources). The parameters have SMPL's layout but belong to the open "
@@ -27,17 +33,53 @@ _LICENCE = {
 }
 
 
+_SEAL = re.compile(rb"(.*)<!-- sha256 of the text above: ([0-9a-f]{64}) -->\n", re.DOTALL)
+
+
 def write_card(m: ReleaseManifest, digest: str) -> str:
-    """Markdown card of a release's manifest and digest: counts, quality, lineage, licences."""
+    """Markdown card of a release's manifest and digest: counts, quality, lineage, licences, how to load and to cite it.
+
+    ReleaseError when the manifest lacks the figures that every release has.
+    """
+    text = "\n".join([_facts(m, digest), *loading(m), *citing(m, digest), ""])
+    return f"{text}<!-- sha256 of the text above: {sha256_hex(text.encode())} -->\n"
+
+
+def check_card(card: bytes, m: ReleaseManifest, digest: str) -> None:
+    """ReleaseError when these bytes are no card of this release.
+
+    They are when they are what `write_card` says; when they are a whole card of it in other words, as their last line tells; or when
+    they are the facts alone, which was all that a card had before it had that line.
+    """
+    if card in (write_card(m, digest).encode(), _facts(m, digest).encode()):
+        return
+    seal = _SEAL.fullmatch(card)
+    whole = seal is not None and sha256_hex(seal.group(1)) == seal.group(2).decode()
+    if not whole or not card.startswith(f"{_title(m)}\n".encode()) or _made(m, digest).encode() not in card:
+        raise ReleaseError("expected the card of its manifest, found another text; the card or the manifest was edited or damaged")
+
+
+def _title(m: ReleaseManifest) -> str:
+    return f"# {m.name} v{m.version:04d}"
+
+
+def _made(m: ReleaseManifest, digest: str) -> str:
+    return f"Made on {m.created_at}. Digest `{digest}`."
+
+
+def _facts(m: ReleaseManifest, digest: str) -> str:
+    if absent := [name for name in ("score", "truncation") if name not in m.figures]:
+        raise ReleaseError(f"release {m.name!r}: the manifest has no figure {absent[0]!r}")
     counts = [f"| planned | {m.planned} |", f"| annotated | {m.annotated} |"]
     counts += [f"| skipped: {reason} | {n} |" for reason, n in m.skipped.items()]
     counts += [f"| quarantined: {reason} | {n} |" for reason, n in m.quarantined.items()]
     return "\n".join(
         [
-            f"# {m.name} v{m.version:04d}",
+            _title(m),
             "",
             f"3D pseudo-ground-truth (pose, shape, camera) of {m.annotated} persons of {m.dataset}/{m.split}, in {m.shards.rows} shards.",
-            f"Made on {m.created_at}. Digest `{digest}`. Predicted by a network, not measured: see Quality.",
+            f"{_made(m, digest)} {_ORIGIN['import' in m.lineage]}, not measured: see Quality.",
+            *_derived(m),
             "",
             "## Instances",
             "",
@@ -64,6 +106,12 @@ def write_card(m: ReleaseManifest, digest: str) -> str:
             "",
         ]
     )
+
+
+def _derived(m: ReleaseManifest) -> list[str]:
+    if m.selection is None:
+        return []
+    return [f"Derived from the release `{m.lineage.get('release')}`: of its files, the rows that `{m.settings.get('filter')}` keeps."]
 
 
 def _quality(figures: Mapping[str, FigureTotal]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from itertools import accumulate
 
 import numpy as np
@@ -36,19 +37,20 @@ def figures_digest() -> str:
     return sha256_hex(canonical_json({name: list(edges) for name, edges in FIGURES.items()}))
 
 
-def count_figures(table: pa.Table) -> dict[str, Histogram]:
+def count_figures(table: pa.Table, figures: Mapping[str, tuple[float, ...]] = FIGURES) -> dict[str, Histogram]:
     """Histograms of a shard's rows (PSEUDO_GT_SCHEMA), NaN left out. The same rows give the same record, in any order.
 
-    `score` counts rows with valid joints alone. ReleaseError when a column is missing.
+    figures: column -> edges. `score` counts rows with valid joints alone. ReleaseError when a column is missing.
     """
-    absent = [name for name in (*FIGURES, "valid_joints") if name not in table.column_names]
+    absent = [name for name in (*figures, "valid_joints") if name not in table.column_names]
     if absent:
         raise ReleaseError(
             f"rows without the columns {', '.join(absent)}: expected those of the pseudo-GT schema, found {table.column_names}"
         )
     measured = table["valid_joints"].to_numpy() > 0
     return {
-        name: _count(table[name].to_numpy()[measured] if name in _MEASURED else table[name].to_numpy(), FIGURES[name]) for name in FIGURES
+        name: _count(table[name].to_numpy()[measured] if name in _MEASURED else table[name].to_numpy(), edges)
+        for name, edges in figures.items()
     }
 
 

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from engine.errors import MissingInput, ReleaseError
 from engine.releases.parallel import in_parallel
+from engine.releases.selection import SELECTION
 from engine.releases.store import READ_THREADS, Release, object_key, read_manifest
 from engine.releases.tables import SHARD_REASONS, encode
 from engine.storage import Store, Stored, join
@@ -39,7 +40,7 @@ _RECORD = re.compile(r"runs/([0-9a-f]{64})/shards/(\d{6,})\.json")
 _ATTEMPT = re.compile(r"runs/[0-9a-f]{64}/attempts/.+")
 _RUN = re.compile(r"runs/([0-9a-f]{64})/(plan\.json|collected/[0-9a-f]{64}\.jsonl)")
 _VERSION = re.compile(r"releases/([^/]+)/v(\d+)/([^/]+)")
-_HEAD = re.compile(r"releases/[^/]+/HEAD(\.lock)?")
+_POINTER = re.compile(r"releases/[^/]+/(HEAD|tags/[^/]+)(\.lock)?")
 _VERSION_FILES = {"manifest.json", "shards.parquet", "quarantine.parquet", "README.md"}
 
 
@@ -132,6 +133,11 @@ class _References:
         empty = sha256_hex(encode(PSEUDO_GT_SCHEMA.empty_table()))
         self._objects = {object_key(empty)}  # of shards set aside: no commit record ever refers to it, a release only later
         self._read: set[str] = set()
+        self._derived: set[str] = set()
+
+    def files_of(self, version: str) -> set[str]:
+        """Names of the files that the folder of a version has to hold."""
+        return _VERSION_FILES | ({SELECTION} if version in self._derived else set())
 
     def __contains__(self, key: str) -> bool:
         return key in self._objects
@@ -169,6 +175,8 @@ class _References:
             aside = release.quarantined["shard"].filter(pc.is_in(release.quarantined["reason"], pa.array(SHARD_REASONS)))
             published[manifest.plan_digest] |= set(release.shards["index"].to_pylist()) - set(aside.to_pylist())
             self.runs.add(manifest.plan_digest)
+            if manifest.selection is not None:
+                self._derived.add(key.rpartition("/")[0])
             self._read.add(key)
         return published
 
@@ -188,12 +196,12 @@ def _orphans(store: Store, references: _References) -> Iterator[Orphan]:
                 runs[f"runs/{match.group(1)}"].append(stored)
         elif _ATTEMPT.fullmatch(key):
             yield Orphan("attempt", key, stored.size_bytes, stored.modified)
-        elif (match := _VERSION.fullmatch(key)) and match.group(3) in _VERSION_FILES:
+        elif (match := _VERSION.fullmatch(key)) and match.group(3) in {*_VERSION_FILES, SELECTION}:
             versions[key.rpartition("/")[0]][match.group(3)] = stored
-        elif not _HEAD.fullmatch(key):
+        elif not _POINTER.fullmatch(key):
             yield Orphan("stray", key, stored.size_bytes, stored.modified)
     yield from (_folder("run", key, parts) for key, parts in runs.items())
-    yield from (_folder("version", key, files.values()) for key, files in versions.items() if files.keys() != _VERSION_FILES)
+    yield from (_folder("version", key, files.values()) for key, files in versions.items() if files.keys() != references.files_of(key))
     yield from (Orphan("upload", *upload) for upload in store.uploads())
 
 

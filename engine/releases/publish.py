@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from engine import faults
 from engine.errors import AlreadyExists, CommitConflict, ReleaseError
-from engine.releases.card import write_card
+from engine.releases.card import check_card, write_card
 from engine.releases.figures import FIGURES, total_figures
-from engine.releases.store import Release, head_key, read_head, read_manifest, version_prefix
+from engine.releases.store import Release, head_key, point_at, read_head, read_manifest, version_prefix
 from engine.releases.tables import encode, release_tables, sum_counts
 from engine.storage import Store
 from schemas.manifests import AnnotationPlan, FigureTotal, ReleaseManifest, ReleasePointer, ShardCommit, TableFile
@@ -53,8 +53,8 @@ def draft_release(
         lineage=dict(lineage),
         body=body,
         settings=plan.settings,
-        shards=_file("shards.parquet", tables, shards),
-        quarantine=_file("quarantine.parquet", tables, quarantine),
+        shards=table_file("shards.parquet", tables, shards),
+        quarantine=table_file("quarantine.parquet", tables, quarantine),
         planned=sum(shards["planned"].to_pylist()),
         annotated=sum(shards["annotated"].to_pylist()),
         skipped=sum_counts(shards["skipped"]),
@@ -65,7 +65,8 @@ def draft_release(
     return ReleaseDraft(manifest, tables)
 
 
-def _file(path: str, tables: Mapping[str, bytes], table: pa.Table) -> TableFile:
+def table_file(path: str, tables: Mapping[str, bytes], table: pa.Table) -> TableFile:
+    """What a manifest says of one of its tables, `tables` being their bytes by file name."""
     return TableFile(path=path, sha256=sha256_hex(tables[path]), size_bytes=len(tables[path]), rows=len(table))
 
 
@@ -82,14 +83,28 @@ def publish(store: Store, draft: ReleaseDraft) -> Release:
     faults.hit("before_manifest", name)
     manifest = _claim_version(store, draft.manifest, first=1 if pointer is None else pointer.version + 1)
     faults.hit("after_manifest", name)
-    folder = version_prefix(name, manifest.version)
-    for path, data in draft.tables.items():
+    return complete(store, manifest, draft.tables, write_card(manifest, digest).encode())
+
+
+def complete(store: Store, manifest: ReleaseManifest, tables: Mapping[str, bytes], card: bytes) -> Release:
+    """Write everything of a version whose manifest is in the store already, and move HEAD to it unless HEAD is beyond.
+
+    What is there is agreed with. CommitConflict when it is something else.
+    """
+    release = Release(store, manifest, manifest.digest())
+    folder = version_prefix(manifest.name, manifest.version)
+    for path, data in tables.items():
         store.create_same(f"{folder}/{path}", data)
-    release = Release(store, manifest, digest)
-    store.create_same(f"{folder}/README.md", write_card(manifest, digest).encode())
-    faults.hit("before_head", name)
-    _move_head(store, ReleasePointer(version=manifest.version, release_digest=digest, manifest_path=f"{folder}/manifest.json"), name)
-    faults.hit("after_head", name)
+    try:
+        store.create_same(f"{folder}/README.md", card)
+    except CommitConflict as conflict:
+        try:
+            check_card(store.get(f"{folder}/README.md"), manifest, release.digest)  # written by another version of this program
+        except ReleaseError as error:
+            raise CommitConflict(f"{conflict}: {error}") from None
+    faults.hit("before_head", manifest.name)
+    _move_head(store, point_at(release), manifest.name)
+    faults.hit("after_head", manifest.name)
     return release
 
 

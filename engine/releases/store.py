@@ -4,7 +4,7 @@
     runs/<plan digest>/plan.json              the work, without URLs
     runs/<plan digest>/shards/000000.json     one ShardCommit a finished shard
     runs/<plan digest>/collected/...          copies of many of them, a line each, to be read at once
-    releases/<name>/v0001/manifest.json       with shards.parquet, quarantine.parquet and README.md
+    releases/<name>/v0001/manifest.json       with shards.parquet, quarantine.parquet, README.md; if derived, selection.parquet
     releases/<name>/HEAD                      which version is current
     releases/<name>/tags/<tag>                which version a tag means; HEAD and tags are the only objects that ever change
 
@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
@@ -26,6 +27,7 @@ from pydantic import ValidationError
 from engine.errors import MissingInput, ReleaseError, StorageError
 from engine.releases.parallel import in_parallel
 from engine.releases.reference import Reference, parse_reference
+from engine.releases.selection import SELECTION_SCHEMA, kept_rows, stored_rows
 from engine.releases.tables import QUARANTINE_SCHEMA, read_commits, shards_schema
 from engine.storage import Store, join
 from schemas.manifests import QuarantineRow, ReleaseManifest, ReleasePointer, ShardCommit, TableFile
@@ -104,6 +106,20 @@ class Release:
         return table.combine_chunks()
 
     @cached_property
+    def selection(self) -> pa.Table | None:
+        """Of a derived release: which rows of the objects it keeps (SELECTION_SCHEMA), a row for each of `shards`. None: all of them."""
+        if self.manifest.selection is None:
+            return None
+        selection = self._read_table(self.manifest.selection, SELECTION_SCHEMA)
+        if not selection["index"].equals(self.shards["index"]):
+            raise ReleaseError(f"{self.where}/{self.manifest.selection.path}: its shards are not those of {self.manifest.shards.path}")
+        return selection
+
+    @cached_property
+    def _place_of(self) -> dict[int, int]:
+        return {index: place for place, index in enumerate(self.shards["index"].to_pylist())}
+
+    @cached_property
     def _row_of(self) -> dict[str, int]:
         return {source: row for row, source in enumerate(self.shards["source_sha256"].to_pylist())}
 
@@ -124,11 +140,26 @@ class Release:
 
     def rows(self, source_sha256: str) -> pa.Table:
         """Pseudo-GT rows of one image shard (PSEUDO_GT_SCHEMA). ReleaseError when the shard is unknown or its rows are damaged."""
-        return read_rows(self.store, self.commit(source_sha256))
+        return self.read(self.commit(source_sha256))
+
+    def read(self, shard: ShardCommit, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of a shard of this release, or some columns of them. ReleaseError when they are damaged."""
+        kept = self.kept(shard)
+        if kept is None:
+            return read_rows(self.store, shard, columns)
+        if not len(kept):
+            return PSEUDO_GT_SCHEMA.empty_table().select(list(columns or PSEUDO_GT_SCHEMA.names))
+        return read_rows(self.store, shard, columns).take(pa.array(kept))
+
+    def kept(self, shard: ShardCommit) -> np.ndarray | None:
+        """Places in its object of the rows of a shard that are in this release, ascending; None: all are."""
+        if self.selection is None:
+            return None
+        return kept_rows(self.selection, self._place_of[shard.index], shard.annotated, stored_rows(shard))
 
     def table(self) -> pa.Table:
         """All rows, in the order of the shards."""
-        tables = list(in_parallel(lambda shard: read_rows(self.store, shard), self.commits(), READ_THREADS))
+        tables = list(in_parallel(self.read, self.commits(), READ_THREADS))
         return pa.concat_tables(tables) if tables else PSEUDO_GT_SCHEMA.empty_table()
 
     def quarantine(self) -> list[QuarantineRow]:
@@ -140,18 +171,22 @@ class Release:
         return join(self.store.url, version_prefix(self.manifest.name, self.manifest.version))
 
 
-def read_rows(store: Store, shard: ShardCommit) -> pa.Table:
-    """The rows a commit names. ReleaseError when the object is missing or not what the commit says."""
+def read_rows(store: Store, shard: ShardCommit, columns: Sequence[str] | None = None) -> pa.Table:
+    """Every row of the object that a commit names, or some columns of them. Its whole bytes are checked, whatever is decoded of them.
+
+    ReleaseError when the object is missing or not what the commit says.
+    """
     where = join(store.url, object_key(shard.sha256))
     try:
         data = store.get_checked(object_key(shard.sha256), shard.sha256)
-        table = pq.read_table(io.BytesIO(data))
-    except (StorageError, MissingInput, pa.ArrowInvalid) as error:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        known = schema.equals(PSEUDO_GT_SCHEMA)
+        table = file.read(columns=columns and list(columns), use_threads=False) if known else None
+    except (StorageError, MissingInput, pa.ArrowInvalid, OSError) as error:
         raise ReleaseError(f"pseudo-GT of shard {shard.index}: {error}") from None
-    if not table.schema.equals(PSEUDO_GT_SCHEMA) or (table.num_rows, len(data)) != (shard.annotated, shard.size_bytes):
-        raise ReleaseError(
-            f"{where}: expected {shard.annotated} rows of the pseudo-GT schema, found {table.num_rows} rows of {table.schema.names}"
-        )
+    if table is None or (rows, len(data)) != (stored_rows(shard), shard.size_bytes):
+        raise ReleaseError(f"{where}: expected {stored_rows(shard)} rows of the pseudo-GT schema, found {rows} rows of {schema.names}")
     return table
 
 
@@ -190,12 +225,19 @@ def open_reference(reference: str | Reference) -> Release:
         known = ", ".join(tag_names(store, ref.name)) or "none"
         raise ReleaseError(f"{ref.root}: release {ref.name!r} has no tag {ref.tag!r} (tags there: {known}); jobs/releases.py tag makes one")
     release = open_release(ref.root, ref.name, pointer.version)
-    if pointer.release_digest != release.digest:
+    if pointer != point_at(release):
         raise ReleaseError(
-            f"{release.where}/manifest.json: the tag {ref.tag!r} expects the digest {pointer.release_digest}, found {release.digest}; "
-            "the manifest or the tag was edited or replaced"
+            f"{release.where}/manifest.json: the tag {ref.tag!r} expects the digest {pointer.release_digest} at {pointer.manifest_path}, "
+            f"found {release.digest}; the manifest or the tag was edited or replaced"
         )
     return release
+
+
+def point_at(release: Release) -> ReleasePointer:
+    """What HEAD or a tag that means this version holds."""
+    m = release.manifest
+    path = f"{version_prefix(m.name, m.version)}/manifest.json"
+    return ReleasePointer(version=m.version, release_digest=release.digest, manifest_path=path)
 
 
 def read_head(store: Store, name: str) -> tuple[bytes | None, ReleasePointer | None]:
@@ -237,7 +279,7 @@ def release_versions(store: Store, name: str) -> list[int]:
 
 def release_names(store: Store) -> list[str]:
     """Names below a root that have a HEAD."""
-    return sorted(key.split("/")[1] for key in store.list("releases") if key.endswith("/HEAD"))
+    return sorted(key.split("/")[1] for key in store.list("releases") if re.fullmatch(r"releases/[^/]+/HEAD", key))
 
 
 def tag_names(store: Store, name: str) -> list[str]:

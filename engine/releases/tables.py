@@ -58,9 +58,12 @@ def shards_schema(bins: Mapping[str, int]) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
-def release_tables(commits: Iterable[ShardCommit]) -> tuple[pa.Table, pa.Table]:
-    """The table of shards and the table of quarantined rows (QUARANTINE_SCHEMA), both in the order of the commits."""
-    schema = shards_schema({name: len(edges) + 1 for name, edges in FIGURES.items()})
+def release_tables(commits: Iterable[ShardCommit], figures: Mapping[str, tuple[float, ...]] = FIGURES) -> tuple[pa.Table, pa.Table]:
+    """The table of shards and the table of quarantined rows (QUARANTINE_SCHEMA), both in the order of the commits.
+
+    figures: column -> edges of the commits' histograms.
+    """
+    schema = shards_schema({name: len(edges) + 1 for name, edges in figures.items()})
     shards, quarantine = [schema.empty_table()], [QUARANTINE_SCHEMA.empty_table()]
     commits = iter(commits)
     while batch := list(islice(commits, _BATCH)):

@@ -2,88 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from engine.errors import EngineError, ReleaseError
 from engine.releases.figures import total_figures
-from engine.releases.store import (
-    Release,
-    commit_key,
-    commits_prefix,
-    first_problem,
-    object_key,
-    open_release,
-    plan_key,
-    version_prefix,
-)
+from engine.releases.selection import FILTERED, SELECTION, kept_rows
+from engine.releases.store import Release, commit_key, commits_prefix, object_key
 from engine.releases.tables import SHARD_REASONS, sum_counts
+from engine.releases.verify_files import collected_problems, file_problems, plan_problems
 from engine.releases.verify_rows import row_problems
-from schemas.manifests import AnnotationPlan
 
 _MOST_PROBLEMS = 20
 
 
 def verify_release(release: Release, deep: bool = True) -> None:
-    """Nothing when all is well; ReleaseError that lists what is wrong (the first 20 findings).
-
-    Always: the manifest as stored and against HEAD; the tables' digests; the plan; annotated + skipped + quarantined = planned, for each
-    shard and in total; histograms; the quarantine rows against the counts.
-    deep: every object's sha256, size, schema, row count, order and histograms; finite numbers; (key, annotation_id) unique over the
-    release; every commit record. This reads the whole release. Otherwise objects and records are listed: each is there, each object of
-    its size.
-    """
-    unreadable = list(_table_problems(release))
-    problems = [*_manifest_problems(release), *unreadable, *_plan_problems(release, readable=not unreadable)]
-    if not unreadable:
-        problems += [*_count_problems(release), *(row_problems(release) if deep else _listing_problems(release))]
+    """Nothing when all is well; ReleaseError that lists what is wrong (the first 20 of `find_problems`)."""
+    problems = list(find_problems(release, deep))
     if problems:
         rest = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
         raise ReleaseError(f"{release.where}: {len(problems)} problems: " + "; ".join(problems[:_MOST_PROBLEMS]) + rest)
 
 
-def _manifest_problems(release: Release) -> Iterator[str]:
-    m = release.manifest
-    try:
-        stored = open_release(release.store.url, m.name, m.version)
-        if stored.digest != release.digest:
-            yield f"the stored manifest has the digest {stored.digest}, the opened one {release.digest}"
-        release.store.get(f"{version_prefix(m.name, m.version)}/README.md")
-    except EngineError as error:
-        yield str(error)
+def find_problems(release: Release, deep: bool = True, on_shard: Callable[[], object] = lambda: None) -> Iterator[str]:
+    """Everything that is wrong with a release, a line each.
+
+    Always: manifest and card as stored, HEAD and every tag of the name; the tables' digests; the plan; what a derived release keeps;
+    annotated + skipped + quarantined = planned, for each shard and in total; histograms; the quarantine rows against the counts.
+    deep: every object's sha256, size, schema, row count, order and histograms; finite numbers in their ranges; (key, annotation_id)
+    unique over the release; every commit record and the collected ones. This reads the whole release; `on_shard` is called after each.
+    Otherwise objects and records are listed: each is there, each object of its size.
+    """
+    unreadable = list(_table_problems(release))
+    yield from file_problems(release)
+    yield from unreadable
+    yield from plan_problems(release, readable=not unreadable)
+    if not unreadable:
+        yield from _count_problems(release)
+        yield from _selection_problems(release)
+    if not deep:
+        yield from () if unreadable else _listing_problems(release)
+        return
+    if not unreadable:
+        yield from row_problems(release, on_shard)
+    yield from collected_problems(release)
 
 
 def _table_problems(release: Release) -> Iterator[str]:
-    for name in ("shards", "quarantined"):
+    for name in ("shards", "quarantined", "selection"):
         try:
             getattr(release, name)
         except EngineError as error:
             yield str(error)
-
-
-def _plan_problems(release: Release, readable: bool) -> Iterator[str]:
-    m = release.manifest
-    try:
-        plan = AnnotationPlan.from_bytes(release.store.get(plan_key(m.plan_digest)))
-    except EngineError as error:
-        yield f"the plan cannot be read: {error}"
-        return
-    except ValidationError as error:
-        yield f"{plan_key(m.plan_digest)} is not a plan: {first_problem(error)}"
-        return
-    if plan.digest() != m.plan_digest:
-        yield f"{plan_key(m.plan_digest)} has the digest {plan.digest()}"
-    said = (m.dataset, m.split, m.settings, m.lineage.get("shard_set"), m.lineage.get("annotator"), m.lineage.get("body"))
-    if said != (plan.dataset, plan.split, plan.settings, plan.shard_set_digest, plan.annotator_digest, plan.body_digest):
-        yield "dataset, settings or lineage of the manifest are not those of its plan"
-    if readable:
-        columns = {"index": "index", "sha256": "source_sha256", "instances": "planned"}
-        if any([getattr(s, of) for s in plan.shards] != release.shards[name].to_pylist() for of, name in columns.items()):
-            yield "the release's shards are not those of its plan"
 
 
 def _count_problems(release: Release) -> Iterator[str]:
@@ -105,6 +78,21 @@ def _count_problems(release: Release) -> Iterator[str]:
     totals_of = total_figures(shards)
     if {name: (f.counts, f.sum) for name, f in m.figures.items()} != {name: (h.counts, h.sum) for name, h in totals_of.items()}:
         yield "the manifest's figures are not the sums over its shards"
+
+
+def _selection_problems(release: Release) -> Iterator[str]:
+    """Whether a derived release keeps rows that the objects can have, as many as it says. (A damaged count is found above.)"""
+    shards, selection = release.shards, release.selection
+    if selection is None:
+        if FILTERED in release.manifest.skipped:
+            yield f"instances are skipped as {FILTERED!r}, but the manifest names no {SELECTION}"
+        return
+    annotated, skipped = shards["annotated"].to_pylist(), shards["skipped"].to_pylist(maps_as_pydicts="strict")
+    for place, (kept, reasons) in enumerate(zip(annotated, skipped, strict=True)):
+        try:
+            kept_rows(selection, place, kept, kept + reasons.get(FILTERED, 0))
+        except ReleaseError as error:
+            yield str(error)
 
 
 def _per_shard(column: pa.ChunkedArray) -> np.ndarray:

@@ -20,7 +20,7 @@ from engine.body.cameras import camera_to_image
 from engine.body.smpl import Body
 from engine.errors import SampleRejected
 from engine.loading.boxes import person_box
-from engine.releases.commit import commit_shard, make_commit
+from engine.releases.commit import commit_shard, make_commit, save_plan
 from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release
 from engine.releases.tables import encode
@@ -88,13 +88,13 @@ def _box(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return np.array([0.2 * w, 0.2 * h, 0.3 * w, 0.6 * h]) + rng.uniform(0, 3, 4).round(2)
 
 
-def write_people(folder: Path, body: Body, persons: list[Body3D]) -> ShardSet:
+def write_people(folder: Path, body: Body, persons: list[Body3D], images_a_shard: int = _IMAGES_A_SHARD) -> ShardSet:
     """Their shard set, with 2D joints where their bodies' are seen."""
     image = cv2.imencode(".jpg", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     samples = [(sample, image, "jpg") for sample in _samples(body, persons)]
     entries, store = [], Store(str(folder))
-    for number, at in enumerate(range(0, len(samples), _IMAGES_A_SHARD)):
-        mine = samples[at : at + _IMAGES_A_SHARD]
+    for number, at in enumerate(range(0, len(samples), images_a_shard)):
+        mine = samples[at : at + images_a_shard]
         tar, index = write_shard(mine)
         path, index_path = f"shards/{number:06d}.tar", f"shards/{number:06d}.index.jsonl"
         store.create(path, tar)
@@ -146,6 +146,7 @@ def write_release(root: Path, shard_set: ShardSet, body: Body, persons: list[Bod
         dataset="extremes", split="train", shard_set_digest=shard_set.digest, annotator="truth", annotator_digest=ANY,
         body_digest=body.digest, prior_digest=None, settings={}, shards=plans,
     )  # fmt: skip
+    save_plan(store, plan)
     commits = {}
     for shard, entry in zip(plans, shard_set.manifest.shards, strict=True):
         found = [(sample, i, named[i.annotation_id]) for sample, _ in read_samples(shard_set.fetch(entry), entry) for i in sample.instances]
