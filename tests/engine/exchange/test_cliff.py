@@ -10,7 +10,9 @@ import pytest
 from engine.errors import RawDataError
 from engine.exchange.base import Fit, Unmapped
 from engine.exchange.cliff import Options, open_reader
+from engine.exchange.cliff_camera import diagonal_camera, to_cliff
 from tests.engine.exchange.conftest import World
+from tests.engine.exchange.extremes import joints_of
 from tests.engine.exchange.independent import compare, read_cliff
 
 ROW = {
@@ -59,17 +61,16 @@ def test_the_body_itself_goes_through_whatever_the_camera(world: World, tmp_path
 
 def test_turning_the_person_brings_them_closer(world: World) -> None:
     """To what a reader sees who only translates the person before the same camera."""
-    from engine.exchange.cliff_camera import _translation, diagonal_camera, to_cliff
-    from tests.engine.exchange.extremes import _joints
-
-    joints = _joints(world.body, world.persons)
+    joints = joints_of(world.body, world.persons)
     better = []
     for person, points in zip(world.persons, joints, strict=True):
         focal, princpt = diagonal_camera(*person.size)
         there = points + person.transl
         seen = there[:, :2] / there[:, 2:] * person.focal + person.princpt
-        place = _translation(points, (seen - princpt) / focal)
-        only = points + place
+        rays = (seen - princpt) / focal
+        rows = [[[1, 0, -u], [0, 1, -v]] for u, v in rays]
+        wanted = rays * points[:, 2:] - points[:, :2]
+        only = points + np.linalg.lstsq(np.reshape(rows, (-1, 3)), wanted.ravel(), rcond=None)[0]
         moved = np.linalg.norm(only[:, :2] / only[:, 2:] * focal + princpt - seen, axis=1).max()
         better.append(to_cliff(points, np.zeros(3), seen, focal, princpt).moved_px < moved)
     assert np.mean(better) > 0.8
