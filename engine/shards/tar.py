@@ -96,7 +96,9 @@ def _member(header: bytes, at: int, names: re.Pattern[bytes]) -> Member:
     name = header[:100].rstrip(b"\0")
     match = names.fullmatch(name)
     if match is None or header[345:500].strip(b"\0"):
-        raise ShardCorrupt(f"tar header at byte {at}: member name {name!r} is not of the form {names.pattern.decode()}")
+        raise ShardCorrupt(
+            f"tar header at byte {at}: member name {name!r} is not <key>.<extension> with a plain key, as in {names.pattern.decode()}"
+        )
     if header[156:157] not in (b"0", b"\0"):
         raise ShardCorrupt(f"member {name.decode()}: expected a regular file, found tar type {header[156:157]!r}")
     key, extension = match[1].decode(), match[2].decode()
