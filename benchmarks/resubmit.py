@@ -53,7 +53,7 @@ def finished_job(folder: Path, shards: int) -> str:
     config = AnnotateConfig(shard_set=str(folder / "set"), annotator="mean_pose", out=store.url, name="finished")
     Store(config.shard_set).create("manifest.json", make_shard_set(shards).to_bytes())
     shard_set = open_shard_set(config.shard_set)
-    identity, _ = resolve_annotator(config.annotator, config.mean_pose, config.device)
+    identity, _ = resolve_annotator(config.annotator, config, config.device)
     plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, config.computing)
     simulate(store.url, plan)
     save_plan(store, plan)

@@ -12,6 +12,12 @@ from engine.config import run_job
 
 COMMANDS = {
     "list": ("engine.releases.commands", "ListConfig", "list_releases", "names, versions and tags of a store"),
+    "show": ("engine.releases.commands", "ShowConfig", "show", "one version: counts, quality, what it was made from, how to cite it"),
+    "log": ("engine.releases.commands", "LogConfig", "log", "every version of a name, and what changed"),
+    "tag": ("engine.releases.commands_store", "TagConfig", "tag", "give a version a name of its own"),
+    "verify": ("engine.releases.commands_store", "VerifyConfig", "verify", "is a release what it says it is?"),
+    "gc": ("engine.releases.commands_store", "GcConfig", "gc", "what nothing refers to, and its removal"),
+    "copy": ("engine.releases.commands_store", "CopyConfig", "copy", "the same release in another store"),
     "derive": ("engine.releases.commands_derive", "DeriveConfig", "derive_release", "a release of the rows that a filter or a list keeps"),
     "diff": ("engine.releases.commands_diff", "DiffConfig", "print_diff", "what changed from one release to another, person by person"),
     "export": ("engine.exchange.export", "ExportConfig", "export_command", "write a release in a format of the field"),

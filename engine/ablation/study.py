@@ -182,4 +182,4 @@ def _with_release(study: StudyConfig, source: dict[str, Any], f: str, seed: int)
     if source["url"] != study.photographs:
         return source
     kept = {key: value for key, value in source.items() if key != "supervise"}
-    return kept | {"release_url": release_store(study), "release_name": release_name(Cell(kind="f", name=f, seed=seed))}
+    return kept | {"release": f"{release_store(study)}#{release_name(Cell(kind='f', name=f, seed=seed))}"}

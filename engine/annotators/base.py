@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from engine.annotators.seen import Seen
 from schemas.crops import CropSpec
 
 if TYPE_CHECKING:
     from engine.body.smpl import Body
+    from engine.loading.persons import CropBatch
 
 ROWS_VERSION = 2
 """Raised whenever the same predictions would give other rows (`engine.annotators.rows`); part of every plan."""
@@ -76,18 +78,22 @@ class Annotator(Protocol):
     def body(self) -> Body:
         """The body its parameters belong to, on the CPU, whatever the annotator computes on."""
 
-    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
-        """Parameters of uint8 RGB crops. Called with batches of one constant size: compiled networks and equal bytes need it."""
+    def predict(self, crops_NHW3: np.ndarray, seen: Seen) -> Prediction:
+        """Parameters of uint8 RGB crops, and of the joints that were annotated of the same persons, for annotators that fit to them.
+
+        Called with batches of one constant size: compiled networks and equal bytes need it.
+        """
 
 
-def predict_padded(annotator: Annotator, crops_NHW3: np.ndarray, batch_size: int) -> Prediction:
-    """`predict` of at most `batch_size` crops as a batch of exactly that size, black crops filling it up."""
-    n = len(crops_NHW3)
+def predict_padded(annotator: Annotator, batch: CropBatch, batch_size: int) -> Prediction:
+    """`predict` of at most `batch_size` persons as a batch of exactly that size, black crops filling it up."""
+    crops_NHW3, n = batch.crops_NHW3, len(batch)
+    seen = Seen(batch, batch_size)
     if n == batch_size:
-        return annotator.predict(crops_NHW3)
+        return annotator.predict(crops_NHW3, seen)
     padded = np.zeros((batch_size, *crops_NHW3.shape[1:]), crops_NHW3.dtype)
     padded[:n] = crops_NHW3
-    return annotator.predict(padded).first(n)
+    return annotator.predict(padded, seen).first(n)
 
 
 def no_latent(n: int) -> np.ndarray:

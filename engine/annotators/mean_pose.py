@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from engine.annotators.base import AnnotatorIdentity, Prediction, no_latent
+from engine.annotators.seen import Seen
 from engine.body.body_files import arrays_digest, open_arrays
 from engine.body.config import BodyConfig
 from engine.config import Config
@@ -87,7 +88,7 @@ class MeanPoseAnnotator:
         depth = float(focal[0]) * sides.max() * _BOX_MARGIN
         return np.array([*(-(low + high)[:2] / 2), depth - (low[2] + high[2]) / 2], np.float32)
 
-    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+    def predict(self, crops_NHW3: np.ndarray, seen: Seen | None = None) -> Prediction:
         n = len(crops_NHW3)
         return Prediction(*(np.tile(row, (n, 1)) for row in (self.pose_72, self.betas_10, self._cam_transl_3)), no_latent(n))
 

@@ -20,6 +20,8 @@ from engine.annotators.flip import average, disagreement, mirror_images, mirror_
 from engine.annotators.identity import trained_from
 from engine.annotators.network_config import NetworkAnnotatorConfig
 from engine.annotators.quality import SKELETON
+from engine.annotators.seen import Seen
+from engine.body.pose_prior import PosePrior
 from engine.body.smpl import Body
 from engine.errors import CheckpointMismatch
 from engine.models.estimator import Estimator
@@ -71,13 +73,18 @@ class NetworkAnnotator:
         return self._body
 
     @property
+    def prior(self) -> PosePrior | None:
+        """The pose prior whose latent it predicts, on the device it computes on; None without."""
+        return self._network.prior
+
+    @property
     def lineage(self) -> dict[str, str]:
         """What the network was trained from: name -> digest."""
         return trained_from(self._network.manifest.config_digest, self._network.manifest.training_sets)
 
     @torch.inference_mode()
-    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
-        """Parameters of uint8 RGB crops (N,H,W,3), see Prediction."""
+    def predict(self, crops_NHW3: np.ndarray, seen: Seen | None = None) -> Prediction:
+        """Parameters of uint8 RGB crops (N,H,W,3), see Prediction. `seen` is not looked at."""
         crops = torch.from_numpy(np.ascontiguousarray(crops_NHW3))
         if self._device.type == "cuda":
             crops = crops.pin_memory()

@@ -55,7 +55,7 @@ def annotate_batches(batches: Iterable[CropBatch], annotator: Annotator, batch_s
     for batch in batches:
         rejected.extend(batch.rejected)
         if len(batch):
-            out = predict_padded(annotator, batch.crops_NHW3, batch_size or len(batch))
+            out = predict_padded(annotator, batch, batch_size or len(batch))
             parts.append(batch_rows(batch, out, annotator.body, annotator.crop))
     return assemble(parts, rejected)
 

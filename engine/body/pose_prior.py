@@ -17,35 +17,31 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import torch
 from human_body_prior.train.vposer_smpl import VPoser
-from pydantic import Field
 from torch import Tensor, nn
 
+from engine.body.config import PriorConfig
 from engine.body.joint_angles import BODY_JOINTS
 from engine.body.rotations import matrix_to_axis_angle
 from engine.body.vposer import find_version, read_vposer_v1
+from engine.body.vposer_v2 import SLOPE as VPOSER_V2_SLOPE
 from engine.body.vposer_v2 import VPoserV2, read_vposer_v2
-from engine.config import Config
 from engine.errors import ConfigError
 
+VPOSER_V1_SLOPE = 0.2
+"""Of the leaky ReLUs of human_body_prior's network."""
 OPEN_PRIOR = Path(__file__).parent / "assets" / "open_prior"
 
 
-class PriorConfig(Config):
-    """Which pose prior to use."""
+class DecoderLayers(NamedTuple):
+    """A decoder as arithmetic: linear layers with leaky ReLUs of `slope` between them, then Gram-Schmidt (`rotation_6d_to_matrix`)."""
 
-    kind: Literal["open", "vposer"] = Field("open", description="open: the bundled free prior; vposer: VPoser from the user's files")
-    vposer_dir: str | None = Field(
-        None,
-        description="a VPoser directory: v1's (snapshots/*.pt and *.ini: the unpacked vposer_v1_0, or what train_pose_prior wrote) or v2's "
-        "(snapshots/*.ckpt and *.yaml: the unpacked V02_05); of several snapshots, the one of the highest epoch in its name",
-    )
-    vposer_version: Literal["auto", "v1", "v2"] = Field(
-        "auto", description="which VPoser vposer_dir must hold; auto: whichever it does. A latent of one version means nothing to the other"
-    )
+    weights: tuple[Tensor, Tensor, Tensor]
+    biases: tuple[Tensor, Tensor, Tensor]
+    slope: float
 
 
 class PosePrior(nn.Module):
@@ -76,6 +72,16 @@ class PosePrior(nn.Module):
             raise ValueError(f"latent: expected (B, {self.latent_dim}), found {tuple(latent_BZ.shape)}")
         with torch.autocast(latent_BZ.device.type, enabled=False):
             return self._vposer.decode(latent_BZ.float()).view(len(latent_BZ), len(BODY_JOINTS), 3, 3)
+
+    @property
+    def decoder_layers(self) -> DecoderLayers:
+        """What `decode` computes, for whoever needs derivatives of it: three layers from the latent to (21 * 6) numbers."""
+        network = self._vposer
+        if isinstance(network, VPoserV2):
+            layers, slope = [network.decoder_net[key] for key in ("0", "3", "5")], VPOSER_V2_SLOPE
+        else:
+            layers, slope = [network.bodyprior_dec_fc1, network.bodyprior_dec_fc2, network.bodyprior_dec_out], VPOSER_V1_SLOPE
+        return DecoderLayers(tuple(layer.weight for layer in layers), tuple(layer.bias for layer in layers), slope)
 
     def encode(self, rotmats_BJ33: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (B, 32) each of the latent of body poses (B, 21, 3, 3)."""

@@ -103,6 +103,11 @@ class Body(nn.Module):
             _, transforms = body._transforms(rotmats, betas)
             return body._skinned[skeleton](betas, pose_feature(rotmats), transforms)
 
+    def skinned_regressor(self, skeleton: str = "pose2pose33") -> SkinnedRegressor:
+        """The linear map behind `joints`, for whoever needs derivatives of it."""
+        self._known(skeleton)
+        return self._skinned[skeleton]
+
     def regress(self, vertices_BV3: Tensor, skeleton: str) -> Tensor:
         """Joints (B, J, 3) of a skeleton from vertices (B, V, 3) of this body, posed or not."""
         self._known(skeleton)

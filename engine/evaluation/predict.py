@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from engine.annotators.base import Annotator
+from engine.annotators.base import Annotator, predict_padded
 from engine.body.cameras import camera_to_image
 from engine.body.smpl import Body
 from engine.errors import EngineError
@@ -94,7 +94,7 @@ def scored_samples(
 
 def _predict(annotator: Annotator, batch: CropBatch, body: Body) -> tuple[PredictedPeople, Kept]:
     """The persons of a batch as meshes, and everything of them but errors as columns of PREDICTIONS_SCHEMA."""
-    prediction = annotator.predict(batch.crops_NHW3)
+    prediction = predict_padded(annotator, batch, len(batch))
     parameters = {"pose": prediction.pose_N72, "betas": prediction.betas_N10, "transl": prediction.cam_transl_N3}
     for name, values in parameters.items():
         if not np.isfinite(values).all():

@@ -6,9 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from engine.annotators.mean_pose import NAME as MEAN_POSE
-from engine.annotators.mean_pose import MeanPoseConfig
-from engine.annotators.network_config import NetworkAnnotatorConfig
+from engine.annotators.registry import NAMES, AnnotatorsConfig
 from engine.config import Config
 
 
@@ -36,11 +34,11 @@ class PoolConfig(WorkersConfig):
     )
 
 
-class AnnotateConfig(Config):
+class AnnotateConfig(AnnotatorsConfig):
     """Annotate a shard set into a release."""
 
     shard_set: str = Field(description="URL of the shard set, the folder that holds its manifest.json")
-    annotator: str = Field(description="URL of a training run or checkpoint of f, or 'mean_pose', the baseline")
+    annotator: str = Field(description="URL of a training run or checkpoint of f, or a baseline: 'mean_pose', 'smplify' or 'eft'")
     out: str = Field(description="URL of the release store; many releases share one")
     name: str = Field(pattern=r"^[A-Za-z0-9_\-]{1,100}$", description="name of the release")
     batch_size: int = Field(default=64, ge=1, description="persons a batch; batches never cross shards")
@@ -59,11 +57,9 @@ class AnnotateConfig(Config):
     staging: str | None = Field(default=None, description="local folder for image shards read ahead; null: the system's temporary folder")
     allow_partial: bool = Field(default=False, description="publish although shards failed; their persons are quarantined")
     dry_run: bool = Field(default=False, description="print the plan's digest, what is to do and how long it takes, and stop")
-    network: NetworkAnnotatorConfig = Field(default=NetworkAnnotatorConfig(), description="how a trained annotator is computed")
-    mean_pose: MeanPoseConfig = Field(default=MeanPoseConfig(), description="used with annotator=mean_pose")
 
     @property
     def computing(self) -> dict[str, float | int | str | bool]:
         """How it is computed, as far as that may change a byte; goes into the plan's settings."""
-        network = {} if self.annotator == MEAN_POSE else self.network.model_dump()
+        network = {} if self.annotator in NAMES else self.network.model_dump()
         return {name: getattr(self, name) for name in ("batch_size", "threads", "device", "decode_device")} | network

@@ -22,6 +22,7 @@ from ray import cloudpickle
 
 from engine import faults
 from engine.annotators.base import Annotator
+from engine.annotators.seen import Seen
 from engine.fanout.work import WorkerSpec
 from engine.loading.decode import Decoder
 from engine.loading.persons import FilledBatch, Filling, PersonCutter, find_people
@@ -74,7 +75,7 @@ def _annotate(annotator: Annotator, batch: FilledBatch, suspects: list[list[str]
         crops_BHW3 = np.zeros_like(batch.crops_BHW3)
         crops_BHW3[places] = batch.crops_BHW3[places]
         report(step="annotate", dataset=everybody.samples[0].dataset, persons=[names[i] for i in places])
-        _touch(annotator, crops_BHW3, list(dict.fromkeys(names[i][0] for i in places)))
+        _touch(annotator, crops_BHW3, Seen(everybody, len(crops_BHW3), frozenset(places)), list(dict.fromkeys(names[i][0] for i in places)))
 
 
 def _annotate_only(annotator: Annotator, filling: Filling, person: list[str], report: Report) -> None:
@@ -85,14 +86,16 @@ def _annotate_only(annotator: Annotator, filling: Filling, person: list[str], re
             crops_BHW3 = np.zeros((filling.size, *filling.place(p).shape), np.uint8)
             crops_BHW3[p % filling.size] = filling.place(p)
             report(step="annotate", dataset=sample.dataset, persons=[person])
-            _touch(annotator, crops_BHW3, [sample.key])
+            start = p - p % filling.size
+            seen = Seen(people.batch(start, min(start + filling.size, len(people))), filling.size, frozenset((p - start,)))
+            _touch(annotator, crops_BHW3, seen, [sample.key])
 
 
-def _touch(annotator: Annotator, crops_BHW3: np.ndarray, keys: list[str]) -> None:
+def _touch(annotator: Annotator, crops_BHW3: np.ndarray, seen: Seen, keys: list[str]) -> None:
     for key in keys:
         faults.hit("predict", key)
     try:
-        annotator.predict(crops_BHW3)
+        annotator.predict(crops_BHW3, seen)
     except torch.AcceleratorError:
         raise
     except Exception:

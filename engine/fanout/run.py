@@ -14,8 +14,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from engine.annotators.base import Annotator
-from engine.annotators.mean_pose import NAME as MEAN_POSE
-from engine.annotators.registry import resolve_annotator
+from engine.annotators.registry import NAMES, resolve_annotator
+from engine.body.config import BodyConfig
 from engine.errors import ConfigError, EngineError, ShardCorrupt
 from engine.fanout.config import AnnotateConfig
 from engine.fanout.plan import describe, differences, is_finished, lineage, pending_shards, plan_annotation
@@ -44,7 +44,7 @@ def annotate(config: AnnotateConfig) -> ReleaseManifest | None:
     """
     config = _with_absolute_paths(config)
     shard_set = open_shard_set(config.shard_set)
-    identity, make_annotator = resolve_annotator(config.annotator, config.mean_pose, config.device, config.network)
+    identity, make_annotator = resolve_annotator(config.annotator, config, config.device)
     plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, config.computing)
     print(f"annotate: {describe(plan)}", flush=True)
     store = Store(config.out)
@@ -122,11 +122,25 @@ def _with_absolute_paths(config: AnnotateConfig) -> AnnotateConfig:
     def settled(url: str | None) -> str | None:
         if url is not None and "@" in url.partition("://")[2].partition("/")[0]:
             raise ConfigError("a URL of the config holds credentials, which would end up in logs; put them into the environment")
-        return url if url is None or url == MEAN_POSE else absolute(url)
+        return url if url is None or url in NAMES else absolute(url)
+
+    def body(config: BodyConfig) -> BodyConfig:
+        return config.model_copy(update={name: settled(getattr(config, name)) for name in ("smpl_dir", "h36m_regressor")})
 
     urls = {name: settled(getattr(config, name)) for name in ("shard_set", "out", "annotator")}
-    mean_pose = config.mean_pose.model_copy(update={"params": settled(config.mean_pose.params)})
-    return config.model_copy(update=urls | {"mean_pose": mean_pose})
+    smplify = config.smplify
+    baselines = {
+        "mean_pose": config.mean_pose.model_copy(update={"params": settled(config.mean_pose.params), "body": body(config.mean_pose.body)}),
+        "smplify": smplify.model_copy(
+            update={
+                "init": settled(smplify.init),
+                "body": body(smplify.body),
+                "prior": smplify.prior.model_copy(update={"vposer_dir": settled(smplify.prior.vposer_dir)}),
+            }
+        ),
+        "eft": config.eft.model_copy(update={"base": settled(config.eft.base)}),
+    }
+    return config.model_copy(update=urls | baselines)
 
 
 def _head(store: Store, name: str) -> ReleaseManifest | None:
@@ -146,7 +160,7 @@ def _annotate_pending(
         return []
     make_cropper = make_annotator
     if config.pool.crop is not None:
-        _, make_cropper = resolve_annotator(config.annotator, config.mean_pose, "cpu")
+        _, make_cropper = resolve_annotator(config.annotator, config, "cpu")
     spec = WorkerSpec(
         plan_digest=plan.digest(),
         annotator_digest=plan.annotator_digest,

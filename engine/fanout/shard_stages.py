@@ -27,6 +27,7 @@ import torch
 from engine import faults
 from engine.annotators.base import Annotator, Prediction
 from engine.annotators.rows import BatchRows, assemble, batch_rows
+from engine.annotators.seen import Seen
 from engine.fanout.stages import Stage, Ticket
 from engine.fanout.work import WorkerSpec
 from engine.loading.decode import Decoder
@@ -188,35 +189,39 @@ class NetworkStages:
         if faults.armed("predict"):
             for key in dict.fromkeys(batch.everybody.samples[i].key for i in batch.kept):
                 faults.hit("predict", key)
+        seen = Seen(batch.everybody, len(batch.crops_BHW3), frozenset(batch.kept))
         try:
-            return _predicted(batch, batch.kept, self._annotator.predict(batch.crops_BHW3))
+            return _predicted(batch, batch.kept, self._annotator.predict(batch.crops_BHW3, seen))
         except _MACHINES_FAULT:
             raise
         except Exception as error:
-            culprits = self._culprits(batch.crops_BHW3, batch.kept, error, ticket)
+            culprits = self._culprits(batch.crops_BHW3, seen, batch.kept, error, ticket)
         others_BHW3 = batch.crops_BHW3.copy()
         others_BHW3[list(culprits)] = 0
         ticket.state["rejected"] += [_person_row(batch, place, own) for place, own in culprits.items()]
-        return _predicted(batch, [i for i in batch.kept if i not in culprits], self._annotator.predict(others_BHW3))
+        others = [i for i in batch.kept if i not in culprits]
+        return _predicted(batch, others, self._annotator.predict(others_BHW3, seen.alone(others)))
 
-    def _culprits(self, crops_BHW3: np.ndarray, places: list[int], error: Exception, ticket: Ticket) -> dict[int, Exception]:
+    def _culprits(self, crops_BHW3: np.ndarray, seen: Seen, places: list[int], error: Exception, ticket: Ticket) -> dict[int, Exception]:
         """Place -> exception of every person over whom alone the annotator raises, twice. Raises `error` where it does over nobody too."""
         blank_BHW3 = np.zeros_like(crops_BHW3)
-        if self._raised(blank_BHW3, ticket) is not None:
+        nobody = seen.alone(())
+        if self._raised(blank_BHW3, nobody, ticket) is not None:
             raise error
         found: dict[int, Exception] = {}
         for place in places:
             alone_BHW3 = blank_BHW3.copy()
             alone_BHW3[place] = crops_BHW3[place]
-            if self._raised(alone_BHW3, ticket) is not None and (again := self._raised(alone_BHW3, ticket)) is not None:
+            person = seen.alone((place,))
+            if self._raised(alone_BHW3, person, ticket) is not None and (again := self._raised(alone_BHW3, person, ticket)) is not None:
                 found[place] = again
-        if not found or self._raised(blank_BHW3, ticket) is not None:
+        if not found or self._raised(blank_BHW3, nobody, ticket) is not None:
             raise error
         return found
 
-    def _raised(self, crops_BHW3: np.ndarray, ticket: Ticket) -> Exception | None:
+    def _raised(self, crops_BHW3: np.ndarray, seen: Seen, ticket: Ticket) -> Exception | None:
         try:
-            self._annotator.predict(crops_BHW3)
+            self._annotator.predict(crops_BHW3, seen)
             return None
         except _MACHINES_FAULT:
             raise

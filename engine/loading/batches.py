@@ -106,7 +106,7 @@ class BatchStream:
 
     @property
     def summary(self) -> list[dict[str, str | int | float]]:
-        """One row a source: half, dataset, usable instances, those left out for want of a pseudo-GT row, weight, share of its half."""
+        """One row a source: half, dataset, usable instances, those left out for want of a pseudo-GT row and by `take`, weight, share."""
         rows, sources = [], iter(self._sources)
         for half, shapes, size in zip(("mocap", "itw"), self._shapes, half_sizes(*self._shapes), strict=True):
             for shape in shapes:
@@ -117,6 +117,7 @@ class BatchStream:
                         "dataset": source.dataset,
                         "instances": source.instances,
                         "without_row": source.without_row,
+                        "not_taken": source.not_taken,
                         "weight": source.config.weight,
                         "share": shape.weight * shape.instances / size,
                     }
@@ -243,7 +244,8 @@ class BatchStream:
 def _require_instances(source: Source) -> None:
     if source.instances:
         return
-    release = f"; release {source.release.where} has no row for any of its {source.without_row}" if source.release else ""
+    release = f"; release {source.release.where} has no row for {source.without_row} of them" if source.release else ""
+    release += f", and take {source.config.take!r} leaves out the other {source.not_taken}" if source.not_taken else ""
     raise ConfigError(f"loading: shard set {source.config.url} has no persons to train on{release}; take it out, or make it again")
 
 

@@ -32,6 +32,7 @@ INSTANCE = np.dtype(
         ("joints_cam_valid", "f4", J),  # also of joints outside the photograph
         ("is_3d", "f4"),
         ("has_fit", "f4"),  # whether pose, transl and camera below mean anything
+        ("fit_weight", "f4"),  # what they count in the losses: 1, or what a release's quality says
         ("pose", "f4", 72),
         ("betas", "f4", 10),
         ("transl", "f4", 3),
@@ -59,8 +60,8 @@ def fill_instance(
 ) -> None:
     """Write an instance into a zeroed INSTANCE record.
 
-    `pseudo_gt` (pose, betas, transl, focal, princpt of a release's row) takes the place of the instance's own SMPL fit and camera, and
-    its 3D joints are left out: g is then supervised by 2D joints and the pseudo-GT, as Pose2Pose's public recipe is.
+    `pseudo_gt` (pose, betas, transl, focal, princpt of a release's row, and its fit_weight) takes the place of the instance's own SMPL fit
+    and camera, and its 3D joints are left out: g is then supervised by 2D joints and the pseudo-GT, as Pose2Pose's public recipe is.
     `supervise='2d'` leaves all 3D out.
     """
     row["image_wh"] = image_wh
@@ -70,6 +71,7 @@ def fill_instance(
         row["box"] = (0, 0, 1, 1)
         return
     row["usable"] = True
+    row["fit_weight"] = 1
     _fill_joints(row, instance, with_3d=supervise == "full" and pseudo_gt is None)
     if supervise == "2d":
         return

@@ -79,7 +79,7 @@ class SourceWatch:
 def _unsound(values: Mapping[str, np.ndarray], names: Sequence[str], largest: float = math.inf) -> dict[str, str]:
     found: dict[str, str] = {}
     for field, array in values.items():
-        size_NK = np.abs(array).reshape(len(names), -1)
+        size_NK = np.abs(array).reshape(len(names), math.prod(array.shape[1:]))
         for position in np.flatnonzero(~(np.isfinite(size_NK) & (size_NK <= largest)).all(axis=1)):
             problem = f"is beyond {largest:g}" if np.isfinite(size_NK[position]).all() else "is not finite"
             found.setdefault(names[position], f"{field} has a number that {problem}")

@@ -15,16 +15,19 @@ import threading
 from collections import defaultdict
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field, ValidationError, model_validator
 
 from engine.config import Config
-from engine.errors import ReleaseError, ShardCorrupt
+from engine.errors import ConfigError, ReleaseError, ShardCorrupt
 from engine.loading.crops import window_record
 from engine.loading.instances import INSTANCE, Supervise, fill_instance
 from engine.loading.order import SourceShape
 from engine.loading.soundness import withdraw_nonfinite
 from engine.loading.targets import GenderedShape, settle_gender
-from engine.releases.store import Release, open_release
+from engine.releases.expressions import Expression
+from engine.releases.reference import parse_reference
+from engine.releases.store import Release, open_reference
 from engine.shards.reader import ShardSet, open_shard_set
 from schemas.crops import CropSpec
 from schemas.manifests import ShardEntry
@@ -49,18 +52,36 @@ class SourceConfig(Config):
         description="fits to a male or female body (3DPW): 'joints_only': that body's joints and the pose are taught, its betas are not; "
         "'betas_too': its betas are the shape's target as well; 'neutral': pose and betas pose the neutral body",
     )
-    release_url: str | None = Field(default=None, description="URL of a release store whose pseudo-GT supervises this source, or null")
-    release_name: str | None = Field(default=None, description="name of the release")
-    release_version: int | None = Field(default=None, ge=1, description="its version; null for the newest")
+    release: str | None = Field(
+        default=None,
+        description="the release whose pseudo-GT supervises this source: ROOT#NAME, ROOT#NAME@v3 or ROOT#NAME@TAG; null: none. "
+        "'{pseudo_gt}' in it stands for the training config's `pseudo_gt`",
+    )
+    take: str | None = Field(
+        default=None, description="which rows of the release are used, e.g. 'score > 0.5 and valid_joints >= 8'; null: all"
+    )
+    loss_weight: str | None = Field(
+        default=None,
+        description="what a person's pseudo-GT counts in the losses, a number from the row's columns, e.g. 'score' or "
+        "'where(score > 0.5, 1, 0.2)'; 2D truth counts in full; null: 1",
+    )
 
     @model_validator(mode="after")
     def _release_is_whole(self) -> SourceConfig:
         if self.share is not None and self.weight != 1:
             raise ValueError("share and weight say the same thing in two ways: give one of them")
-        if (self.release_url is None) != (self.release_name is None):
-            raise ValueError("release_url and release_name go together: give both or neither")
-        if self.release_url is not None and self.supervise == "2d":
+        if self.release is None and (self.take is not None or self.loss_weight is not None):
+            raise ValueError("take and loss_weight speak of a release's rows, but no release is given")
+        if self.release is not None and self.supervise == "2d":
             raise ValueError("a release is joined for its 3D pseudo-GT, which supervise='2d' would leave out")
+        try:
+            if self.release is not None:
+                parse_reference(self.release.replace("{pseudo_gt}", "x"))
+            for text, kind in ((self.take, "truth"), (self.loss_weight, "number")):
+                if text is not None:
+                    Expression(text, kind)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return self
 
 
@@ -73,8 +94,10 @@ class Source:
         self.shard_set: ShardSet = open_shard_set(config.url)
         self.dataset = self.shard_set.manifest.dataset
         self.release: Release | None = None
-        if config.release_url is not None and config.release_name is not None:
-            self.release = open_release(config.release_url, config.release_name, config.release_version)
+        if config.release is not None:
+            self.release = open_reference(config.release)
+        self.not_taken = 0
+        """Rows of the release that `take` leaves out."""
         self._cache_dir = cache_dir
         self._files: dict[int, int] = {}
         self._windows: dict[int, np.ndarray] = {}
@@ -93,8 +116,9 @@ class Source:
 
     @property
     def shape(self) -> SourceShape:
-        """What the order must know. With a release, its digest is part of the identity."""
+        """What the order must know. With a release, its digest and what is taken of it are part of the identity."""
         digest = self.shard_set.digest if self.release is None else f"{self.shard_set.digest}+{self.release.digest}"
+        digest += f"+{self.config.take}" if self.config.take else ""
         per_shard = np.split(self._count_S, np.cumsum(self._shard_sizes)[:-1])
         return SourceShape(digest, tuple(per_shard), self.config.weight, self.config.share)
 
@@ -154,7 +178,7 @@ class Source:
             if self.release is None:
                 counts.extend(row.instances for row in index)
             else:
-                ids, arrays = _join(self.release, entry, [row.key for row in index])
+                ids, arrays = self._join(self.release, entry, [row.key for row in index])
                 counts.extend(map(len, ids))
                 self._annotation_ids.extend(ids)
                 joined.append(arrays)
@@ -162,9 +186,48 @@ class Source:
         self._offset_S4 = np.array(offsets, dtype=np.int64).reshape(-1, 4)
         self._shard_S, self._shard_sizes = np.array(shards, dtype=np.int32), sizes
         self._count_S = np.array(counts, dtype=np.int32)
-        self._pseudo_gt = {name: np.concatenate([arrays[name] for arrays in joined]) for name in _JOINED} if joined else None
-        self.without_row = self.shard_set.manifest.instances - self.instances
+        self._pseudo_gt = {name: np.concatenate([arrays[name] for arrays in joined]) for name in joined[0]} if joined else None
+        self.without_row = self.shard_set.manifest.instances - self.instances - self.not_taken
         """Instances of the shard set left out because the release has no row for them."""
+
+    def _join(self, release: Release, entry: ShardEntry, keys: list[str]) -> tuple[list[list[str]], dict[str, np.ndarray]]:
+        """Pseudo-GT of one shard in the order of its samples: annotation ids of each key, and the columns of their rows.
+
+        Raises ReleaseError when the release has rows for a key that the shard has not, was not made from this shard, or has a row whose
+        loss weight is not a finite number of 0 or more.
+        """
+        table = release.rows(entry.sha256)
+        if strangers := set(table.column("key").to_pylist()) - set(keys):
+            raise ReleaseError(f"{release.where}: has rows for {sorted(strangers)[0]!r}, which shard {entry.path} does not hold")
+        if self.config.take is not None:
+            taken = table.filter(pa.array(Expression(self.config.take, "truth")(table)))
+            self.not_taken += table.num_rows - taken.num_rows
+            table = taken
+        rows_of: dict[str, list[int]] = defaultdict(list)
+        for row, key in enumerate(table.column("key").to_pylist()):
+            rows_of[key].append(row)
+        annotation_ids = table.column("annotation_id").to_pylist()
+        order = np.array([row for key in keys for row in rows_of.get(key, ())], dtype=np.int64)
+        columns = {}
+        for name in _JOINED:
+            column = table.column(name).combine_chunks()
+            columns[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)[order].astype(np.float32)
+        columns["fit_weight"] = self._loss_weights(release, table)[order].astype(np.float32)
+        return [[annotation_ids[row] for row in rows_of.get(key, ())] for key in keys], columns
+
+    def _loss_weights(self, release: Release, table: pa.Table) -> np.ndarray:
+        if self.config.loss_weight is None:
+            return np.ones(table.num_rows)
+        weights = Expression(self.config.loss_weight, "number")(table)
+        wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        if len(wrong):
+            row = table.slice(wrong[0], 1).select(["key", "annotation_id"]).to_pylist()[0]
+            raise ReleaseError(
+                f"{release.where}: loss_weight {self.config.loss_weight!r} is {weights[wrong[0]]} for {row['key']}/{row['annotation_id']}, "
+                f"one of {len(wrong)} such rows of its shard; expected a finite number of 0 or more: leave such rows out with `take`, or "
+                "say what they count, as in where(isnan(x), 0, x)"
+            )
+        return weights
 
     def _parse(self, sample: int) -> tuple[np.ndarray, list[str]]:
         try:
@@ -222,23 +285,3 @@ class Source:
                     self._files[shard] = os.open(path, os.O_RDONLY)
                 descriptor = self._files[shard]
         return descriptor
-
-
-def _join(release: Release, entry: ShardEntry, keys: list[str]) -> tuple[list[list[str]], dict[str, np.ndarray]]:
-    """Pseudo-GT of one shard in the order of its samples: annotation ids of each key, and the columns of their rows.
-
-    Raises ReleaseError when the release has rows for a key that the shard has not, or was not made from this shard.
-    """
-    table = release.rows(entry.sha256)
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, key in enumerate(table.column("key").to_pylist()):
-        rows_of[key].append(row)
-    if strangers := rows_of.keys() - set(keys):
-        raise ReleaseError(f"{release.where}: has rows for {sorted(strangers)[0]!r}, which shard {entry.path} does not hold")
-    annotation_ids = table.column("annotation_id").to_pylist()
-    order = np.array([row for key in keys for row in rows_of.get(key, ())], dtype=np.int64)
-    columns = {}
-    for name in _JOINED:
-        column = table.column(name).combine_chunks()
-        columns[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)[order].astype(np.float32)
-    return [[annotation_ids[row] for row in rows_of.get(key, ())] for key in keys], columns

@@ -82,7 +82,8 @@ def build_targets(
 
     joint_img, smpl_joint_img (B, J, 3) heat-map units; joint_cam, smpl_joint_cam (B, J, 3) m; joint_valid (annotated in the image),
     joint_trunc (and in the crop), joint_cam_valid, smpl_joint_valid, smpl_joint_trunc (B, J);
-    is_3d, smpl_shape_valid (B,); smpl_pose, smpl_pose_valid (B, 72) rad; smpl_shape (B, 10).
+    is_3d, smpl_shape_valid (B,); smpl_pose, smpl_pose_valid (B, 72) rad; smpl_shape (B, 10). Masks are 0 or 1, but for those of the fit
+    (smpl_*), which are 0 or its `fit_weight`: a fit of half the weight is half as much of every loss.
     """
     has_fit_B = rows_B["has_fit"]
     fit_cam_BJ3 = rows_B["fit_cam"]
@@ -98,6 +99,7 @@ def build_targets(
     fit_img, fit_trunc, fit_valid, fit_cam = _joint_targets(
         fit_img_BJ2, fit_rel_BJ3, in_front_BJ.astype(np.float32), affine_B23, augmentation, crop_hw, hm_dhw
     )
+    weight_B1 = rows_B["fit_weight"][:, None]
     plausible_B1 = (np.abs(rows_B["betas"]) <= BETA_LIMIT).all(1, keepdims=True)
     return {
         "joint_img": joint_img,
@@ -107,13 +109,13 @@ def build_targets(
         "joint_cam_valid": _swap_sides(rows_B["joints_cam_valid"], augmentation.flip_B),
         "is_3d": rows_B["is_3d"].copy(),
         "smpl_joint_img": fit_img,
-        "smpl_joint_trunc": fit_trunc,
+        "smpl_joint_trunc": fit_trunc * weight_B1,
         "smpl_joint_cam": fit_cam,
-        "smpl_joint_valid": np.repeat(has_fit_B[:, None], fit_valid.shape[1], axis=1),
+        "smpl_joint_valid": np.repeat(has_fit_B[:, None] * weight_B1, fit_valid.shape[1], axis=1),
         "smpl_pose": augment_pose(rows_B["pose"], augmentation) * has_fit_B[:, None],
-        "smpl_pose_valid": np.repeat(has_fit_B[:, None], 72, axis=1),
+        "smpl_pose_valid": np.repeat(has_fit_B[:, None] * weight_B1, 72, axis=1),
         "smpl_shape": rows_B["betas"] * plausible_B1 * rows_B["shape_valid"][:, None],
-        "smpl_shape_valid": rows_B["shape_valid"].copy(),
+        "smpl_shape_valid": rows_B["shape_valid"] * rows_B["fit_weight"],
     }
 
 

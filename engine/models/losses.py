@@ -1,9 +1,9 @@
 """The seven L1 terms that train f and g, and the two L2 regularisers of recipe 3.
 
-A dataset's supervision reaches the losses as masks alone: a term is |prediction - target| x mask, then a plain mean over the whole
-tensor, so masked entries stay in the denominator, as in the authors' code (their L2 weights rest on this). MoCap and ITW samples run
-the same code. A photograph with 2D truth alone is left with joint_img's x and y, joint_proj and the regularisers: f's supervision
-in the wild.
+A dataset's supervision reaches the losses as masks alone (those of a fit may hold a weight from its quality in place of 1): a term is
+|prediction - target| x mask, then a plain mean over the whole tensor, so masked entries stay in the denominator, as in the authors' code
+(their L2 weights rest on this). MoCap and ITW samples run the same code. A photograph with 2D truth alone is left with joint_img's x and
+y, joint_proj and the regularisers: f's supervision in the wild.
 
 Shapes: B batch, 33 and 25 joints of pose2pose33 and pose2pose25. Units: heat-map cells for image terms, metres, radians.
 """
@@ -79,7 +79,7 @@ def loss_terms(output: Pose2PoseOutput, batch: dict[str, Tensor], config: LossCo
 
 def _l2(squares_BK: Tensor, batch: dict[str, Tensor], config: LossConfig) -> Tensor:
     if config.l2_on == "2d_only":
-        has_3d_B = torch.maximum(batch["is_3d"], batch["smpl_pose_valid"].amax(dim=1))
+        has_3d_B = torch.maximum(batch["is_3d"], (batch["smpl_pose_valid"].amax(dim=1) > 0).float())
         squares_BK = squares_BK * (1 - has_3d_B)[:, None]
     return squares_BK.mean() if config.l2_reduction == "mean" else squares_BK.sum(dim=1).mean()
 

@@ -65,7 +65,7 @@ def spin_loss_terms(output: SpinOutput, batch: dict[str, Tensor], config: SpinLo
         "vertices": output.betas_B10.new_zeros(()),
     }
     if config.vertices:
-        valid_B = batch["smpl_shape_valid"] * pose_valid_B24.amin(dim=1)
+        valid_B = batch["smpl_shape_valid"] * (pose_valid_B24.amin(dim=1) > 0)  # both hold the fit's weight: once is enough
         with torch.no_grad():
             target_BV3 = body(rotmats_B2433, batch["smpl_shape"]).vertices_BV3
         distance_B = (body(output.rotmats_B2433, output.betas_B10).vertices_BV3 - target_BV3).abs().mean(dim=(1, 2))
@@ -90,5 +90,8 @@ def joints_3d(joints_B333: Tensor, batch: dict[str, Tensor], count: int) -> Tens
 
 
 def _subset_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` where `mask` (same shape, 0 or 1) is 1; 0 where it is nowhere."""
+    """Mean of `values` weighted by `mask` (same shape; 0 or 1, or a fit's weight); 0 where it is 0 everywhere.
+
+    The divisor is at least 1, as with a mask alone: one person of weight 0.1 counts a tenth, not in full.
+    """
     return (values * mask).sum() / mask.sum().clamp(min=1)

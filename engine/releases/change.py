@@ -84,6 +84,10 @@ def _rest_joints(release: Release, smpl_dir: str | None) -> RestJoints:
     kind = release.manifest.body
     if kind not in ("open", "smpl"):
         raise ReleaseError(f"{release.where}: is of the body {kind!r}, which is not known here")
+    if kind == "smpl" and smpl_dir is None:
+        raise ReleaseError(
+            f"{release.where}: is of SMPL, which is to be had with --smpl_dir, smplx's model folder with your licensed files"
+        )
     body = load_body(BodyConfig(kind=kind, smpl_dir=smpl_dir))
     if release.manifest.lineage.get("body") != body.digest:
         raise ReleaseError(f"{release.where}: expected its body {_name(release)}, found {kind!r} of the digest {body.digest[:12]}")

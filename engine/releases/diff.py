@@ -168,13 +168,14 @@ def _differs(a: pa.ChunkedArray, b: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_string(a.type):
         return pc.not_equal(a, b).to_numpy()
     x, y = (v.combine_chunks() for v in (a, b))
+    size = 1
     if pa.types.is_fixed_size_list(a.type):
-        x, y = x.flatten(), y.flatten()
+        x, y, size = x.flatten(), y.flatten(), a.type.list_size
     x, y = x.to_numpy(zero_copy_only=False), y.to_numpy(zero_copy_only=False)
     differs = x != y
     if differs.any():
         differs &= (x == x) | (y == y)
-    return differs.reshape(len(a), -1).any(1)
+    return differs.reshape(len(a), size).any(1)
 
 
 def _one_sided(rows: pa.Table, change: str) -> pa.Table:

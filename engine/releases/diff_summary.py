@@ -1,6 +1,6 @@
 """What changed from one release to another, in numbers: how many, how far, of whom, and what they were made from differently.
 
-N changed persons, 20 bytes each; the distribution is exact.
+N changed persons, 24 bytes each; the distribution is exact.
 """
 
 from __future__ import annotations

@@ -160,12 +160,8 @@ def _column(rows: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
     if name in _STRINGS:
         return np.asarray(rows.column(name).to_pylist(), object)
     if name not in _DERIVED:
-        return (
-            rows.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
-            if isinstance(rows, pa.RecordBatch)
-            else rows.column(name).to_numpy().astype(np.float64)
-        )
+        return np.asarray(rows.column(name), np.float64)
     source, derive = _DERIVED[name]
     column = rows.column(source)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return derive(column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(rows.num_rows, -1))
+    return derive(column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, column.type.list_size))

@@ -33,7 +33,8 @@ def find_problems(release: Release, deep: bool = True, on_shard: Callable[[], ob
     Always: manifest and card as stored, HEAD and every tag of the name; the tables' digests; the plan; what a derived release keeps;
     annotated + skipped + quarantined = planned, for each shard and in total; histograms; the quarantine rows against the counts.
     deep: every object's sha256, size, schema, row count, order and histograms; finite numbers in their ranges; (key, annotation_id)
-    unique over the release; every commit record and the collected ones. This reads the whole release; `on_shard` is called after each.
+    unique over the release; whether a derived release keeps what its filter says; every commit record and the collected ones. This reads
+    the whole release; `on_shard` is called after each shard.
     Otherwise objects and records are listed: each is there, each object of its size.
     """
     unreadable = list(_table_problems(release))

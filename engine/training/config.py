@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from engine.body.pose_prior import PriorConfig
 from engine.body.smpl import BodyConfig
@@ -20,7 +21,8 @@ from engine.models.estimators.hmr import HmrConfig
 from engine.models.estimators.pose2pose import Pose2PoseConfig
 from engine.models.losses import LossConfig
 from engine.models.simple_baselines import SimpleBaselinesConfig
-from engine.releases.store import open_release
+from engine.releases.reference import parse_reference
+from engine.releases.store import open_reference
 from engine.storage import absolute
 from schemas.checkpoints import network_name
 
@@ -65,6 +67,10 @@ class TrainConfig(Config):
         description="the half of a batch that itw_3d joins; not published: the paper counts 3DPW as in the wild, the authors' code has one "
         "list of 3D and one of 2D sets. Beside photographs, which are fewer than MoCap frames, its persons make more of a batch",
     )
+    pseudo_gt: str | None = Field(
+        default=None,
+        description="what '{pseudo_gt}' in the sources' releases stands for, so that one name changes the pseudo-GT of all of them",
+    )
     backbone_init: str | None = Field(default=None, description="recipe 2: URL of ResNet weights (2D pose, ImageNet); null is random")
     init_from: str | None = Field(
         default=None, description="URL of a run or checkpoint whose whole network this one starts from (fine-tuning); null starts afresh"
@@ -103,6 +109,11 @@ class TrainConfig(Config):
     log_every_steps: int = Field(default=50, ge=1, description="steps averaged into one row of the history")
     progress_every_s: float = Field(default=10, ge=0, description="seconds between progress lines")
     max_failures: int = Field(default=3, ge=0, description="worker failures survived in one submit")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_pseudo_gt(cls, values: Any) -> Any:
+        return _with_pseudo_gt(values, values.get("pseudo_gt")) if isinstance(values, dict) else values
 
     @field_validator("num_workers")
     @classmethod
@@ -181,6 +192,19 @@ class TrainEstimatorConfig(TrainConfig):
     epochs: int = Field(default=7, ge=1, description="passes over the data; the length of a run unless max_steps is given")
 
 
+def _with_pseudo_gt(values: Any, name: str | None, key: str = "") -> Any:
+    """The values with '{pseudo_gt}' replaced in every release. ValueError where one wants a name and there is none."""
+    if isinstance(values, dict):
+        return {k: _with_pseudo_gt(value, name, k) for k, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_with_pseudo_gt(value, name) for value in values]
+    if not (isinstance(values, str) and key == "release" and "{pseudo_gt}" in values):
+        return values
+    if name is None:
+        raise ValueError(f"release {values!r} wants a name: set pseudo_gt, e.g. --pseudo_gt=ours")
+    return values.replace("{pseudo_gt}", name)
+
+
 def identity_of(values: dict[str, Any]) -> dict[str, Any]:
     """`TrainConfig.identity` of a dumped config."""
     kept = {key: value for key, value in values.items() if key not in RUNTIME_FIELDS}
@@ -212,31 +236,37 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
             return {k: resolved(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [resolved(v) for v in value]
+        if isinstance(value, str) and key == "release":
+            reference = parse_reference(value)
+            return str(replace(reference, root=absolute(reference.root)))
         return absolute(value) if isinstance(value, str) and key in PATH_FIELDS else value
 
     return type(config).model_validate(resolved(config.model_dump(mode="json")))
 
 
 def with_release_versions(config: TrainConfig, trained_on: Mapping[str, str]) -> TrainConfig:
-    """The config with `release_version: null` settled, once for all workers and restarts.
+    """The config with every release at a version, once for all workers and restarts: HEAD and tags may move.
 
-    A run that has begun keeps to the version among `trained_on` (a manifest's training sets); a new one takes the newest there is.
+    A run that has begun keeps to the version among `trained_on` (a manifest's training sets); a new one takes what the name means now.
     """
 
     def pinned(source: SourceConfig) -> SourceConfig:
-        if source.release_url is None or source.release_name is None or source.release_version is not None:
+        if source.release is None:
             return source
-        known = re.compile(rf"release/{re.escape(source.release_name)}/v(\d+)(@.*)?")
-        versions = {int(match[1]) for name in trained_on if (match := known.fullmatch(name))}
-        if len(versions) != 1:
-            versions = {open_release(source.release_url, source.release_name).manifest.version}
-        return source.model_copy(update={"release_version": versions.pop()})
+        reference = parse_reference(source.release)
+        if reference.version is None:
+            known = re.compile(rf"release/{re.escape(reference.name)}/v(\d+)(@.*)?")
+            versions = {int(match[1]) for name in trained_on if (match := known.fullmatch(name))}
+            if len(versions) != 1:
+                versions = {open_reference(reference).manifest.version}
+            reference = replace(reference, version=versions.pop(), tag=None)
+        return source.model_copy(update={"release": str(reference)})
 
     halves = {half: tuple(map(pinned, getattr(config.loading, half))) for half in ("mocap", "itw")}
     return config.model_copy(update={"loading": config.loading.model_copy(update=halves), "itw_3d": tuple(map(pinned, config.itw_3d))})
 
 
-PATH_FIELDS = {"out", "url", "release_url", "cache_dir", "backbone_init", "init_from", "smpl_dir", "h36m_regressor", "vposer_dir"}
+PATH_FIELDS = {"out", "url", "cache_dir", "backbone_init", "init_from", "smpl_dir", "h36m_regressor", "vposer_dir"}
 """Fields of TrainConfig, at any depth, that hold a path or URL."""
 RUNTIME_FIELDS = {
     "out",

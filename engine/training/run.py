@@ -22,7 +22,7 @@ from ray.train.v2._internal.execution import context as reports
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from engine.errors import CheckpointMismatch, ConfigError, EngineError
-from engine.releases.store import open_release
+from engine.releases.store import open_reference
 from engine.shards.reader import open_shard_set
 from engine.storage import Store, absolute
 from engine.training.checkpoint import Checkpoint, latest
@@ -121,8 +121,8 @@ def check_inputs(config: TrainConfig, fresh: bool = True) -> None:
         shard_set = open_shard_set(source.url)
         if not shard_set.manifest.instances:
             raise ConfigError(f"loading: shard set {source.url} has no persons; take it out of the config, or ingest it again")
-        if source.release_url is not None:
-            open_release(source.release_url, source.release_name, source.release_version)
+        if source.release is not None:
+            open_reference(source.release)
     build_network(config, fresh=fresh)
 
 

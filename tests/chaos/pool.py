@@ -38,9 +38,9 @@ IDLE_S = 8
 class SlowAnnotator(MeanPoseAnnotator):
     """A second a batch, on any machine."""
 
-    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+    def predict(self, crops_NHW3: np.ndarray, seen=None) -> Prediction:
         time.sleep(1)
-        return super().predict(crops_NHW3)
+        return super().predict(crops_NHW3, seen)
 
 
 def make_slow() -> SlowAnnotator:

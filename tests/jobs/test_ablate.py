@@ -62,7 +62,7 @@ def test_a_study_is_run_and_found_done(tmp_path: Path, capsys: pytest.CaptureFix
     assert "study: 4 networks, 4 of them done before" in capsys.readouterr().out and (study / "tables.md").read_text() == tables
 
     g = open_checkpoint(str(study / "g" / "on_ours" / "seed0" / "run")).manifest
-    assert g.config["loading"]["itw"][0]["release_version"] == 1 and "release/ours-seed0/v1" in g.training_sets
+    assert g.config["loading"]["itw"][0]["release"].endswith("#ours-seed0@v0001") and "release/ours-seed0/v1" in g.training_sets
 
     done = load_config(AblateConfig, ["--config", str(config), f"--out={out}"]).study
     with pytest.raises(CheckpointMismatch, match=r"g/on_ours/seed0/run belongs to another config, which differs in optim"):

@@ -83,7 +83,7 @@ def test_what_one_stage_writes_the_next_one_reads(filled: Path) -> None:
         assert {s.url for s in (*training.loading.mocap, *training.loading.itw, *training.itw_3d)} <= ingested
     assert annotate.annotator == f.out and annotate.shard_set in {s.url for s in f.loading.itw}
     (photos,) = g.loading.itw
-    assert (photos.url, photos.release_url, photos.release_name) == (annotate.shard_set, annotate.out, annotate.name)
+    assert (photos.url, photos.release) == (annotate.shard_set, f"{annotate.out}#{annotate.name}")
     assert [n.checkpoint for n in evaluate.networks] == [f.out, g.out]
     assert {*(t.url for t in evaluate.test_sets), *evaluate.mean_pose_from} <= ingested
     assert evaluate.body.model_copy(update={"h36m_regressor": None}) == f.body

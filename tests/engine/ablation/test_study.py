@@ -55,8 +55,8 @@ def test_g_is_supervised_by_its_own_f_on_the_photographs_alone() -> None:
     itw = [{"url": "p", "supervise": "2d"}, {"url": "q", "supervise": "2d"}]
     study = make_study(base={"loading": SETTINGS["loading"] | {"itw": itw}})
     sources = training_config(study, Cell(kind="g", name="h", seed=4)).loading.itw
-    assert (sources[0].release_url, sources[0].release_name, sources[0].supervise) == ("s/store", "bare-seed4", "full")
-    assert (sources[1].release_url, sources[1].supervise) == (None, "2d")
+    assert (sources[0].release, sources[0].supervise) == ("s/store#bare-seed4", "full")
+    assert (sources[1].release, sources[1].supervise) == (None, "2d")
 
 
 def test_fine_tuning_is_on_the_pseudo_gt_of_its_own_seed() -> None:
@@ -67,7 +67,7 @@ def test_fine_tuning_is_on_the_pseudo_gt_of_its_own_seed() -> None:
     for seed in (3, 4):
         cell = Cell(kind="f", name="tuned", seed=seed)
         assert plan[cell] == (Cell(kind="f", name="full", seed=seed),)
-        assert training_config(study, cell).loading.itw[0].release_name == f"full-seed{seed}"
+        assert training_config(study, cell).loading.itw[0].release == f"s/store#full-seed{seed}"
 
 
 @pytest.mark.parametrize(

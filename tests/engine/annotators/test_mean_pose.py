@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
-from engine.annotators.registry import resolve_annotator
+from engine.annotators.registry import AnnotatorsConfig, resolve_annotator
 from engine.body.cameras import project, virtual_camera
 from engine.errors import ConfigError, MissingInput
 from schemas.skeletons import POSE2POSE33
@@ -72,7 +72,7 @@ def test_a_parameter_file_that_is_wrong_is_named(tmp_path: Path, content: str) -
 
 
 def test_workers_build_the_same_one() -> None:
-    identity, make = resolve_annotator("mean_pose", MeanPoseConfig(), "cpu")
+    identity, make = resolve_annotator("mean_pose", AnnotatorsConfig(), "cpu")
     annotator = pickle.loads(pickle.dumps(make))()
     assert (identity.name, identity.digest, identity.body_name) == ("mean_pose", annotator.digest, "open")
     assert identity.body_digest == annotator.body.digest and identity.prior_digest is None

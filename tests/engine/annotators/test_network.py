@@ -12,38 +12,22 @@ import torch
 
 from engine.annotators.flip import disagreement, mean_rotation, mirror_prediction
 from engine.annotators.identity import read_identity
-from engine.annotators.mean_pose import MeanPoseConfig
 from engine.annotators.network import NetworkAnnotator
 from engine.annotators.network_config import NetworkAnnotatorConfig
-from engine.annotators.registry import resolve_annotator
-from engine.body.pose_prior import PriorConfig, load_prior
+from engine.annotators.registry import AnnotatorsConfig, resolve_annotator
 from engine.body.smpl import BodyConfig, load_body
 from engine.errors import CheckpointMismatch, MissingInput
-from engine.models.estimators.pose2pose import Pose2Pose, Pose2PoseConfig
 from engine.models.simple_baselines import SimpleBaselines, SimpleBaselinesConfig
 from engine.storage import Store
 from engine.training.checkpoint import LoadedNetwork, commit, open_checkpoint, part, serialise
 from schemas.crops import CropSpec
 from schemas.records import sha256_hex
-
-
-def _write_run(url: str, head: Literal["6d", "vposer"], step: int = 3) -> Pose2Pose:
-    torch.manual_seed(step)
-    body, prior = load_body(BodyConfig()), load_prior(PriorConfig()) if head == "vposer" else None
-    config = Pose2PoseConfig(backbone="resnet18", width=0.25, output_stride=16, input_hw=(128, 96), feature_dim=16, head=head)
-    model = Pose2Pose(config, body, prior)
-    commit(
-        Store(url), {"model.pt": serialise(model.state_dict())}, keep=5, role="annotator",
-        step=step, epoch=0, total_steps=9, samples_consumed=1,
-        model=config.model_dump(mode="json"), body=part(body, BodyConfig()), prior=None if prior is None else part(prior, PriorConfig()),
-        config={}, config_digest=sha256_hex(b"config"), training_sets={"mocap": sha256_hex(b"mocap")},
-    )  # fmt: skip
-    return model.eval()
+from tests.engine.annotators.runs import write_run
 
 
 @pytest.mark.parametrize("head", ["6d", "vposer"])
 def test_predictions_are_the_networks(tmp_path: Path, head: Literal["6d", "vposer"]) -> None:
-    model = _write_run(str(tmp_path), head)
+    model = write_run(str(tmp_path), head)
     annotator = NetworkAnnotator.from_checkpoint(str(tmp_path), "cpu")
     crops = np.random.default_rng(0).integers(0, 256, (3, 128, 96, 3), dtype=np.uint8)
     out = annotator.predict(crops)
@@ -67,7 +51,7 @@ def _crops(n: int = 4) -> np.ndarray:
 def test_folded_batch_norms_change_nothing(tmp_path: Path) -> None:
     """With statistics of a trained network, not those of a fresh one."""
     torch.manual_seed(0)
-    model = _write_run(str(tmp_path), "6d")
+    model = write_run(str(tmp_path), "6d")
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
@@ -90,7 +74,7 @@ def test_folded_batch_norms_change_nothing(tmp_path: Path) -> None:
 
 
 def test_flip_averages_with_the_mirror_image(tmp_path: Path) -> None:
-    _write_run(str(tmp_path), "vposer")
+    write_run(str(tmp_path), "vposer")
     plain = NetworkAnnotator.from_checkpoint(str(tmp_path), "cpu")
     both = NetworkAnnotator.from_checkpoint(str(tmp_path), "cpu", NetworkAnnotatorConfig(flip=True))
     crops = _crops()
@@ -108,7 +92,7 @@ def test_flip_averages_with_the_mirror_image(tmp_path: Path) -> None:
 
 
 def test_bf16_is_another_precision_of_the_same_network(tmp_path: Path) -> None:
-    _write_run(str(tmp_path), "6d")
+    write_run(str(tmp_path), "6d")
     out, coarse = (
         NetworkAnnotator.from_checkpoint(str(tmp_path), "cpu", NetworkAnnotatorConfig(precision=precision)).predict(_crops())
         for precision in ("fp32", "bf16")
@@ -119,9 +103,9 @@ def test_bf16_is_another_precision_of_the_same_network(tmp_path: Path) -> None:
 
 def test_the_identity_is_read_without_the_network_and_stays_at_its_checkpoint(tmp_path: Path) -> None:
     url = str(tmp_path)
-    _write_run(url, "6d", step=3)
-    identity, make = resolve_annotator(url, MeanPoseConfig(), "cpu")
-    _write_run(url, "6d", step=4)
+    write_run(url, "6d", step=3)
+    identity, make = resolve_annotator(url, AnnotatorsConfig(), "cpu")
+    write_run(url, "6d", step=4)
     annotator = pickle.loads(pickle.dumps(make))()
     assert annotator.digest == identity.digest != NetworkAnnotator.from_checkpoint(url, "cpu").digest
     assert annotator.crop == CropSpec(128, 96)

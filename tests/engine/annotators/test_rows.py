@@ -179,9 +179,9 @@ def test_batches_become_a_shard_and_are_filled_up_when_asked(annotator: MeanPose
     class Counting:
         digest, crop, body = annotator.digest, annotator.crop, annotator.body
 
-        def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+        def predict(self, crops_NHW3: np.ndarray, seen=None) -> Prediction:
             sizes.append(len(crops_NHW3))
-            return annotator.predict(crops_NHW3)
+            return annotator.predict(crops_NHW3, seen)
 
     lost = tuple(QuarantineRow(dataset="d", key=key, reason="undecodable") for key in ("z", "a"))
     batches = [_batch([_person(rng, "b"), _person(rng, "c")], lost[:1]), _batch([], lost[1:]), _batch([_person(rng, "a")])]

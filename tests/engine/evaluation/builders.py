@@ -62,7 +62,7 @@ class KnowsTheTruth:
         depth = z * focal[0] / instance.camera.focal[0]
         return (*((pixel - princpt) / focal * depth).tolist(), float(depth))
 
-    def predict(self, crops_NHW3):
+    def predict(self, crops_NHW3, seen=None):
         assert crops_NHW3.shape[1:] == (*self.crop.hw, 3) and crops_NHW3.dtype == np.uint8
         mine = self._smpls[self._next : self._next + len(crops_NHW3)]
         self._next += len(mine)

@@ -42,8 +42,8 @@ class NanAnnotator(MeanPoseAnnotator):
 
     seen = 0
 
-    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
-        out = super().predict(crops_NHW3)
+    def predict(self, crops_NHW3: np.ndarray, seen=None) -> Prediction:
+        out = super().predict(crops_NHW3, seen)
         for i in range(len(crops_NHW3)):
             self.seen += 1
             if self.seen % 3 == 0:
@@ -56,7 +56,7 @@ class NanAnnotator(MeanPoseAnnotator):
 class BrokenAnnotator(MeanPoseAnnotator):
     error: Exception
 
-    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+    def predict(self, crops_NHW3: np.ndarray, seen=None) -> Prediction:
         raise self.error
 
 
@@ -222,10 +222,10 @@ class _Choosy(MeanPoseAnnotator):
 
     hated: float
 
-    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+    def predict(self, crops_NHW3: np.ndarray, seen=None) -> Prediction:
         if self.hated in crops_NHW3.mean((1, 2, 3)):
             raise ValueError("not this one")
-        return super().predict(crops_NHW3)
+        return super().predict(crops_NHW3, seen)
 
 
 def test_a_person_over_whom_the_annotator_raises_is_quarantined_with_the_message(shard_set: str, tmp_path: Path) -> None:

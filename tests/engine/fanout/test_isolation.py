@@ -20,11 +20,11 @@ class _Nervous(MeanPoseAnnotator):
 
     calm = False
 
-    def predict(self, crops_NHW3) -> Prediction:
+    def predict(self, crops_NHW3, seen=None) -> Prediction:
         if not self.calm:
             self.calm = True
             raise ValueError("the first one")
-        return super().predict(crops_NHW3)
+        return super().predict(crops_NHW3, seen)
 
 
 def _arm(monkeypatch: pytest.MonkeyPatch, folder: Path, *faults: dict) -> None:

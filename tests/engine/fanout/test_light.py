@@ -33,7 +33,7 @@ print(json.dumps(sorted(set({HEAVY!r}) & set(sys.modules))))
 def commit_all(config: AnnotateConfig) -> None:
     """What workers do, in this process."""
     shard_set = open_shard_set(config.shard_set)
-    identity, make = resolve_annotator(config.annotator, config.mean_pose, config.device)
+    identity, make = resolve_annotator(config.annotator, config, config.device)
     plan = plan_annotation(shard_set.manifest, shard_set.digest, shard_set.url, identity, config.computing)
     worker = ShardWorker(WorkerSpec(plan.digest(), plan.annotator_digest, plan.settings, config.out, make, make, "submission", 1))
     assert [worker.run(shard).failure for shard in plan.shards] == [""] * len(plan.shards)

@@ -116,10 +116,10 @@ class _Poison(MeanPoseAnnotator):
 
     fatal_mean: float
 
-    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+    def predict(self, crops_NHW3: np.ndarray, seen=None) -> Prediction:
         if self.fatal_mean in crops_NHW3.mean((1, 2, 3)):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().predict(crops_NHW3)
+        return super().predict(crops_NHW3, seen)
 
 
 @pytest.mark.slow
@@ -156,10 +156,10 @@ class _Slow(MeanPoseAnnotator):
 
     enough: Path
 
-    def predict(self, crops_NHW3: np.ndarray) -> Prediction:
+    def predict(self, crops_NHW3: np.ndarray, seen=None) -> Prediction:
         if not self.enough.exists():
             time.sleep(0.5)
-        return super().predict(crops_NHW3)
+        return super().predict(crops_NHW3, seen)
 
 
 @pytest.mark.slow

@@ -200,7 +200,7 @@ def test_pseudo_gt_supervises_the_photographs(sets, open_body, shard_sets, tmp_p
         return {"pose": pose, "betas": [0.2] * 10, "transl": [0.0, 0.0, 30.0], "focal": [12 * h, 12 * h], "princpt": [x + w / 2, y + h / 2]}
 
     shard_sets.release(tmp_path, sets["photos"], open_body, annotate)
-    joined = SourceConfig(url=sets["photos"], release_url=str(tmp_path), release_name="test")
+    joined = SourceConfig(url=sets["photos"], release=f"{tmp_path}#test")
     loading = config(sets).model_copy(update={"itw": (joined,)})
     with BatchStream(loading, CropSpec(*HW), open_body) as stream:
         assert "release/test/v1" in stream.digests
@@ -232,7 +232,7 @@ def test_a_release_of_another_body_is_refused(sets, open_body, shard_sets, tmp_p
         Other(),
         lambda *_: {"pose": [0.0] * 72, "betas": [0.0] * 10, "transl": [0.0, 0, 3], "focal": [1.0, 1], "princpt": [0.0, 0]},
     )
-    joined = SourceConfig(url=sets["photos"], release_url=str(tmp_path), release_name="test")
+    joined = SourceConfig(url=sets["photos"], release=f"{tmp_path}#test")
     with pytest.raises(ReleaseError, match="same body"):
         BatchStream(config(sets).model_copy(update={"itw": (joined,)}), CropSpec(*HW), open_body)
 

@@ -61,7 +61,7 @@ def test_a_release_counts_as_the_truth_it_stands_for(tmp_path, shard_sets, photo
     pose = np.linspace(-0.5, 0.5, 72).tolist()
     values = {"pose": pose, "betas": [0.3] * 10, "transl": [0.0, 0.0, 30.0], "focal": [900.0, 900.0], "princpt": [200.0, 150.0]}
     shard_sets.release(tmp_path / "releases", photographs, open_body, lambda sample, instance: values)
-    config = SourceConfig(url=photographs, release_url=str(tmp_path / "releases"), release_name="test")
+    config = SourceConfig(url=photographs, release=f"{tmp_path}/releases#test")
     mean = mean_parameters(opened(tmp_path, config))
     assert mean.persons == 4
     np.testing.assert_allclose(Rotation.from_matrix(mean.rotmats_2433).as_rotvec().ravel(), pose, atol=1e-5)
@@ -74,7 +74,7 @@ def test_a_broken_row_has_no_part_in_it(tmp_path, shard_sets, photographs, open_
         return {"pose": pose, "betas": [0.3] * 10, "transl": [0.0, 0.0, 30.0], "focal": [900.0, 900.0], "princpt": [200.0, 150.0]}
 
     shard_sets.release(tmp_path / "releases", photographs, open_body, annotate)
-    config = SourceConfig(url=photographs, release_url=str(tmp_path / "releases"), release_name="test")
+    config = SourceConfig(url=photographs, release=f"{tmp_path}/releases#test")
     mean = mean_parameters(opened(tmp_path, config))
     assert mean.persons == 3
     np.testing.assert_allclose(Rotation.from_matrix(mean.rotmats_2433).as_rotvec(), 0.1, atol=1e-5)

@@ -1,9 +1,14 @@
+import shutil
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from engine.errors import MissingInput, ReleaseError, ShardCorrupt
 from engine.loading.sources import Source, SourceConfig
+from engine.releases.derive import derive
+from engine.releases.expressions import Expression
+from engine.releases.store import open_release
 from schemas.crops import CropSpec
 
 CROP = CropSpec(128, 96)
@@ -59,7 +64,7 @@ def test_records_are_the_same_from_memory_and_from_the_shard(tmp_path, photograp
 
 
 def test_joining_a_release_keeps_the_persons_with_a_row(tmp_path, photographs, release_root):
-    config = SourceConfig(url=photographs, release_url=str(release_root), release_name="test")
+    config = SourceConfig(url=photographs, release=f"{release_root}#test")
     source = Source(config, str(tmp_path), CROP, 100)
     missing = {"p11", "p31", "p51", "p71", "p91", "p111"}  # p11, p31 ... exist only where an image has two persons
     everybody = {
@@ -80,10 +85,28 @@ def test_joining_a_release_keeps_the_persons_with_a_row(tmp_path, photographs, r
     assert source.release.digest in source.shape.digest
 
 
+def test_joining_a_derived_release_leaves_out_what_its_filter_left_out(tmp_path, photographs, release_root):
+    shutil.copytree(release_root, tmp_path / "store")
+    parent = open_release(str(tmp_path / "store"), "test")
+    derive(parent, "part", Expression("annotation_id in ['p0', 'p21', 'p70', 'p110', 'p11']", "truth"))
+    whole, part = (
+        Source(SourceConfig(url=photographs, release=f"{tmp_path}/store#{name}"), str(tmp_path), CROP, 100) for name in ("test", "part")
+    )
+    found = {}
+    for sample in range(12):
+        records, ids = part.records(sample)
+        found |= dict(zip(ids, records, strict=True))
+        there = dict(zip(*reversed(whole.records(sample)), strict=True))
+        assert all(record.tobytes() == there[name].tobytes() for name, record in zip(ids, records, strict=True))
+    assert {name.rsplit("/", 1)[1] for name in found} == {"p0", "p21", "p70", "p110"}
+    assert part.instances == 4 and part.without_row == whole.without_row + whole.instances - 4
+    assert part.shape.digest != whole.shape.digest
+
+
 def test_a_release_of_other_shards_is_refused(tmp_path, shard_sets, make_person, release_root):
     other = shard_sets.write(tmp_path / "other", "itw", [[(shard_sets.sample("itw", 0, [make_person(0)]), shard_sets.photo(9))]])
     with pytest.raises(ReleaseError):
-        Source(SourceConfig(url=other, release_url=str(release_root), release_name="test"), str(tmp_path), CROP, 100)
+        Source(SourceConfig(url=other, release=f"{release_root}#test"), str(tmp_path), CROP, 100)
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path, shard_sets, make_person):
@@ -100,10 +123,39 @@ def test_what_is_missing_or_damaged_is_named(tmp_path, shard_sets, make_person):
 
 
 def test_a_config_that_contradicts_itself_is_refused():
-    with pytest.raises(ValidationError, match="go together"):
-        SourceConfig(url="x", release_url="y")
+    with pytest.raises(ValidationError, match="ROOT#NAME"):
+        SourceConfig(url="x", release="y")
     with pytest.raises(ValidationError, match="leave out"):
-        SourceConfig(url="x", release_url="y", release_name="z", supervise="2d")
+        SourceConfig(url="x", release="y#z", supervise="2d")
+    with pytest.raises(ValidationError, match="no release is given"):
+        SourceConfig(url="x", take="score > 0.5")
+    with pytest.raises(ValidationError, match="unknown name 'scor'"):
+        SourceConfig(url="x", release="y#z", take="scor > 0.5")
+    with pytest.raises(ValidationError, match="expected a number"):
+        SourceConfig(url="x", release="y#z", loss_weight="score > 0.5")
+
+
+def test_a_filter_takes_rows_and_a_weight_counts_them(tmp_path, photographs, release_root):
+    wanted = SourceConfig(
+        url=photographs, release=f"{release_root}#test@v1", take="annotation_id not in ['p0', 'p10']", loss_weight="1 / (1 + valid_joints)"
+    )
+    source, plain = (
+        Source(config, str(tmp_path), CROP, 100) for config in (wanted, SourceConfig(url=photographs, release=f"{release_root}#test"))
+    )
+    assert (source.instances, source.not_taken, source.without_row) == (plain.instances - 2, 2, plain.without_row)
+    assert source.shape.digest != plain.shape.digest, "other rows are another order"
+    rows = {row["annotation_id"]: row for row in plain.release.table().to_pylist()}
+    for sample in range(12):
+        for row, name in zip(*source.records(sample), strict=True):
+            person = name.rsplit("/", 1)[1]
+            assert person not in ("p0", "p10") and np.isclose(row["fit_weight"], 1 / (1 + rows[person]["valid_joints"]))
+    assert all(row["fit_weight"] == 1 for sample in range(12) for row in plain.records(sample)[0])
+
+
+def test_a_weight_that_is_none_is_told_with_its_person(tmp_path, photographs, release_root):
+    config = SourceConfig(url=photographs, release=f"{release_root}#test", loss_weight="score - 2")
+    with pytest.raises(ReleaseError, match=r"loss_weight 'score - 2' is -\d.* for itw-0000/p0"):
+        Source(config, str(tmp_path), CROP, 100)
 
 
 def test_a_remote_shard_set_is_read_through_verified_local_copies(tmp_path, photographs):

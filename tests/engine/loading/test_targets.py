@@ -220,3 +220,14 @@ def test_joints_come_from_the_body_the_rule_names(make_person, real_data, tmp_pa
     expected = (neutral - neutral[PELVIS]) * (0.9 if rule == "joints_only" else 1.0)
     assert np.allclose(found["smpl_joint_cam"][0], expected, atol=1e-5)
     assert found["smpl_shape_valid"][0] == (rule == "neutral") and found["smpl_pose_valid"].all()
+
+
+def test_a_fits_weight_is_in_its_masks_and_nowhere_else(rows):
+    whole, light = rows.copy(), rows.copy()
+    light["fit_weight"] *= np.float32(0.25)
+    augmentation = Augmentation.identity(len(rows))
+    one, quarter = targets(whole, augmentation), targets(light, augmentation)
+    of_the_fit = {"smpl_joint_trunc", "smpl_joint_valid", "smpl_pose_valid", "smpl_shape_valid"}
+    for name, values in one.items():
+        assert np.array_equal(quarter[name], values * 0.25 if name in of_the_fit else values), name
+    assert all(one[name].any() for name in of_the_fit)

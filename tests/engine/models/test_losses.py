@@ -140,3 +140,14 @@ def test_l2_of_photographs_alone_leaves_out_whoever_has_3d(output: Pose2PoseOutp
     terms = loss_terms(output, batch | masks, LossConfig(l2_on="2d_only"))
     for name, values in (("latent_l2", output.latent_B32), ("shape_l2", output.betas_B10)):
         torch.testing.assert_close(terms[name], values[2].square().mean() / 3)
+
+
+def test_a_fit_of_half_the_weight_is_half_of_every_term_that_it_teaches(output: Pose2PoseOutput, make_batch) -> None:
+    batch = make_batch(3)
+    of_the_fit = {"smpl_joint_trunc", "smpl_joint_valid", "smpl_pose_valid", "smpl_shape_valid"}
+    half = batch | {name: batch[name] * 0.5 for name in of_the_fit}
+    config = LossConfig(l2_on="2d_only")
+    whole, found = loss_terms(output, batch, config), loss_terms(output, half, config)
+    for name in TERMS:
+        factor = 0.5 if name in {"smpl_joint_img", "smpl_pose", "smpl_shape", "smpl_joint_cam"} else 1
+        assert found[name].item() == pytest.approx(factor * whole[name].item(), rel=1e-5), name

@@ -103,3 +103,42 @@ def store(request: pytest.FixtureRequest, tmp_path) -> Store:
 @pytest.fixture
 def local_store(tmp_path) -> Store:
     return Store(str(tmp_path / "root"))
+
+
+def random_rows(seed: int, persons: int, first: int = 0, dataset: str = "coco") -> pa.Table:
+    """Rows of plausible bodies, two persons a photograph, sorted by name. The figures are few values, NaN among them."""
+    rng = np.random.default_rng(seed)
+    sizes = {"bbox_xywh": 4, "pose": 72, "betas": 10, "transl": 3, "focal": 2, "princpt": 2, "latent": 32}
+    columns = {name: list(rng.normal(0, 0.4, (persons, n)).astype(np.float32)) for name, n in sizes.items()}
+    columns["transl"] = [values + np.float32([0, 0, 30]) for values in columns["transl"]]
+    columns["focal"] = [np.abs(values) + 3000 for values in columns["focal"]]
+    names = [(f"{(first + i) // 2:06d}", str(first + i)) for i in range(persons)]
+    names.sort()
+    columns |= {"dataset": [dataset] * persons, "key": [key for key, _ in names], "annotation_id": [person for _, person in names]}
+    columns["valid_joints"] = rng.integers(0, 3, persons) * 6
+    for name in ("reprojection_error", "visible_fraction", "keypoint_similarity", "latent_norm", "flip_disagreement"):
+        columns[name] = rng.choice([0.0, 0.25, 0.5, np.nan], persons)
+    for name in ("truncation", "score"):
+        columns[name] = rng.choice([0.0, 0.25, 0.5, 1.0], persons)
+    return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in PSEUDO_GT_SCHEMA], schema=PSEUDO_GT_SCHEMA)
+
+
+def publish_tables(
+    store: Store, name: str, tables: dict[str, pa.Table], annotator: str = "annotator", body: str = "", missing: int = 1
+) -> Release:
+    """A release whose shards are image shards named by a word, each with these rows and `missing` persons quarantined."""
+    plan = make_plan(shards=0, word=" ".join(tables))
+    shards = tuple(
+        ShardPlan(index=i, url="", sha256=digest_of(word), size_bytes=10, samples=2, instances=len(rows) + missing)
+        for i, (word, rows) in enumerate(tables.items())
+    )
+    update = {"shards": shards, "annotator_digest": digest_of(annotator), "body_digest": body or plan.body_digest}
+    plan = plan.model_copy(update=update)
+    save_plan(store, plan)
+    lost = (QuarantineRow(dataset="coco", key="lost", reason="undecodable", instances=missing),) if missing else ()
+    commits = {}
+    for shard, rows in zip(plan.shards, tables.values(), strict=True):
+        data = encode(rows)
+        commits[shard.index] = commit_shard(store, make_commit(plan.digest(), shard, data, rows, lost), data).commit
+    lineage = {"shard_set": plan.shard_set_digest, "annotator": plan.annotator_digest, "body": plan.body_digest}
+    return publish(store, draft_release(name, plan, commits, "open", lineage))

@@ -13,6 +13,8 @@ import pytest
 from engine.fanout.actor import ShardWorker
 from engine.fanout.plan import lineage
 from engine.releases.commit import load_commits, save_plan
+from engine.releases.derive import derive
+from engine.releases.expressions import Expression
 from engine.releases.publish import draft_release, publish
 from engine.releases.store import Release, object_key
 from engine.shards.reader import open_shard_set
@@ -49,6 +51,17 @@ def _run(program: str, *arguments: object, cwd: Path) -> str:
 
 def test_reading(release: Release, tmp_path: Path) -> None:
     assert _run(PROGRAMS[0], release.store.url, "rel", cwd=tmp_path) == "10 persons; coco train ; body: open\n"
+
+
+def test_reading_a_part(release: Release, tmp_path: Path) -> None:
+    ids = release.table()["annotation_id"].to_pylist()[1:9:2]
+    part = derive(release, "part", Expression(f"annotation_id in {ids}", "truth"))
+    assert part.manifest.annotated == part.table().num_rows
+    told = f"{part.manifest.annotated} persons; coco train ; body: open\n"
+    assert 0 < part.manifest.annotated < 10 and _run(PROGRAMS[0], release.store.url, "part", cwd=tmp_path) == told
+    assert _run(PROGRAMS[3], release.store.path("releases/part/v0001/manifest.json"), cwd=tmp_path).strip() == part.digest
+    section = DOCUMENT.split("## Derived releases")[1]
+    assert part.selection is not None and all(f"`{name}`" in section for name in part.selection.column_names)
 
 
 def test_the_score(release: Release, tmp_path: Path) -> None:

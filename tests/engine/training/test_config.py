@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import validate
+from engine.errors import ConfigError
 from engine.loading.batches import LoadingConfig
 from engine.training.config import (
     LOADING_RUNTIME_FIELDS,
@@ -78,7 +79,7 @@ def test_paths_are_made_absolute_and_urls_left(tmp_path: Path, monkeypatch: pyte
 
 def test_every_path_of_the_config_is_known_as_one() -> None:
     """A str field that is neither a path nor a known name would be left relative, and be read somewhere else by a worker."""
-    names = {"role", "release_name", "kind", "name", "gender"}
+    names = {"role", "release", "take", "loss_weight", "pseudo_gt", "kind", "name", "gender"}
 
     def strings(schema: object, key: str = "") -> set[str]:
         if isinstance(schema, list):
@@ -96,12 +97,12 @@ def test_every_path_of_the_config_is_known_as_one() -> None:
 
 
 def test_a_run_keeps_to_the_release_it_began_with() -> None:
-    source = {"url": "i", "release_url": "store", "release_name": "r"}
-    g = validate(TrainEstimatorConfig, BASE | {"loading": {"itw": [source, {"url": "j"}, source | {"release_version": 7}]}}, "test")
+    source = {"url": "i", "release": "store#r"}
+    g = validate(TrainEstimatorConfig, BASE | {"loading": {"itw": [source, {"url": "j"}, {"url": "i", "release": "store#r@v7"}]}}, "test")
     found = with_release_versions(g, {"shard_set/i/train": "a" * 64, "release/r/v3": "b" * 64, "release/rr/v4": "c" * 64})
-    assert [s.release_version for s in found.loading.itw] == [3, None, 7]
+    assert [s.release for s in found.loading.itw] == ["store#r@v0003", None, "store#r@v0007"]
     found = with_release_versions(g, {"release/r/v5@0123456789ab": "b" * 64})
-    assert found.loading.itw[0].release_version == 5
+    assert found.loading.itw[0].release == "store#r@v0005"
 
 
 def test_a_config_of_an_older_version_has_defaults_where_it_has_no_keys() -> None:
@@ -114,7 +115,25 @@ def test_a_config_of_an_older_version_has_defaults_where_it_has_no_keys() -> Non
 
 
 def test_a_run_begun_before_versions_were_settled_goes_on() -> None:
-    source = {"url": "i", "release_url": "store", "release_name": "r"}
+    source = {"url": "i", "release": "store#r"}
     g = validate(TrainEstimatorConfig, BASE | {"loading": {"itw": [source]}}, "test")
     trained_on = {"release/r/v3": "b" * 64}
     assert recorded_identity("estimator", g.model_dump(mode="json"), trained_on) == settled(g, trained_on).identity()
+
+
+def test_one_name_changes_the_pseudo_gt_of_every_source() -> None:
+    itw = [
+        {"url": "i", "release": "s3://b/store#coco-{pseudo_gt}"},
+        {"url": "j", "release": "s3://b/store#mpii-{pseudo_gt}@v2"},
+        {"url": "k"},
+    ]
+    values = BASE | {"loading": {"itw": itw}}
+    for name in ("ours", "spin"):
+        g = validate(TrainEstimatorConfig, values | {"pseudo_gt": name}, "test")
+        assert [s.release for s in with_absolute_paths(g).loading.itw] == [
+            f"s3://b/store#coco-{name}",
+            f"s3://b/store#mpii-{name}@v0002",
+            None,
+        ]
+    with pytest.raises(ConfigError, match="pseudo_gt=ours"):
+        validate(TrainEstimatorConfig, values, "test")
