@@ -35,6 +35,9 @@ class AblateConfig(Config):
     def _fill_in(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not isinstance(values.get("out"), str):
             return values
+        for part in ("worlds", "sets"):  # null leaves out what a file that is extended has
+            if isinstance(values.get(part), dict):
+                values = values | {part: {name: item for name, item in values[part].items() if item is not None}}
         repo = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         return _substitute(values, {"OUT": os.path.abspath(values["out"]), "REPO": repo})
 
