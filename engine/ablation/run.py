@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import ray
 
-from engine.ablation.cells import is_done, results_of, run_cell
+from engine.ablation.cells import annotation_config, is_done, results_of, run_cell
 from engine.ablation.study import Cell, StudyConfig, plan_cells, training_config
 from engine.ablation.tables import StudyResult, collect, write_tables
 from engine.errors import EngineError
@@ -46,6 +46,8 @@ def run_study(study: StudyConfig) -> StudyResult:
     plan = plan_cells(study)
     for cell in plan:
         training_config(study, cell)  # a wrong key is told before the first hour of training
+        if cell.kind == "f":
+            annotation_config(study, cell)
     progress = Progress(plan, {cell for cell in plan if is_done(study, cell)})
     print(f"study: {len(plan)} networks, {len(progress.done)} of them done before, {study.parallel} at a time", flush=True)
     if len(progress.done) < len(plan):
@@ -86,9 +88,9 @@ def _tell(study: StudyConfig, progress: Progress, cell: Cell, seconds: float, se
     outcome = f"FAILED: {progress.failed[cell]}" if cell in progress.failed else "done"
     results = results_of(study, cell) if cell in progress.done else None
     if results is not None:
-        test = results.test_sets[0].networks[0].errors.pa_mpjpe_mm
-        outcome = f"pseudo-GT {results.pseudo_gt.errors.pa_mpjpe_mm:.1f} mm, " if results.pseudo_gt else ""
-        outcome += f"test {test:.1f} mm (PA-MPJPE)"
+        found = [f"pseudo-GT {results.pseudo_gt.errors.pa_mpjpe_mm:.1f} mm"] if results.pseudo_gt else []
+        found += [f"test {network.errors.pa_mpjpe_mm:.1f} mm" for network in results.test_sets[0].networks]
+        outcome = f"{', '.join(found)} (PA-MPJPE)"
     left = len(progress.plan) - len(progress.done) - len(progress.failed)
     done, minutes = f"[{len(progress.done)}/{len(progress.plan)}]", left * seconds_each / 60
     print(f"{done} {cell}: {outcome}; {seconds:.0f} s; about {minutes:.0f} min left", flush=True)

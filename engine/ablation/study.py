@@ -26,6 +26,12 @@ class Variant(Config):
     change: dict[str, Any] = Field(default_factory=dict, description="training settings laid over the base's, key by key")
     backbone_of: str | None = Field(default=None, description="name of the `starts` network whose backbone starts this one (recipe 2)")
     weights_of: str | None = Field(default=None, description="name of the f whose whole network starts this one (fine-tuning), same seed")
+    annotator: Literal["network", "smplify", "eft"] = Field(
+        default="network",
+        description="of `annotators`: a network that is trained, or a baseline that is not: fitting (from `weights_of`'s prediction, where "
+        "given, else from the mean pose), or fine-tuning of `weights_of` person by person",
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="of a baseline, laid over its defaults (jobs/annotate.py --help)")
     f: str | None = Field(default=None, description="the f whose pseudo-GT supervises the photographs, same seed; every g has one")
 
 
@@ -66,6 +72,21 @@ class StudyConfig(Config):
     test_set: str = Field(description="URL of the ITW-3D test shard set, on which f and g are measured")
     pool: PoolConfig = Field(default=PoolConfig(max_size=1), description="annotating workers of one cell")
     parallel: int = Field(default=1, ge=1, description="cells run at a time")
+
+    @model_validator(mode="after")
+    def _baselines_are_annotators(self) -> Self:
+        """ValueError for what a baseline is not: trained, or a g."""
+        for name, variant in self.annotators.items():
+            baseline = variant.annotator != "network"
+            if baseline and (variant.change or variant.f or variant.backbone_of or (variant.annotator == "eft" and not variant.weights_of)):
+                raise ValueError(f"annotators.{name}: {variant.annotator} is not trained; it takes settings, and weights_of (eft needs it)")
+            if variant.settings and not baseline:
+                raise ValueError(f"annotators.{name}: settings are a baseline's; a network's training is changed by `change`")
+        for group in ("starts", "estimators"):
+            for name, variant in getattr(self, group).items():
+                if variant.annotator != "network" or variant.settings:
+                    raise ValueError(f"{group}.{name}: only annotators may be baselines")
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

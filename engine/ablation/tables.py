@@ -28,7 +28,7 @@ class RowResult:
     pseudo_gt: dict[int, Errors]
     """Of f's release against the photographs' truth."""
     f_test: dict[int, Errors]
-    """Of f on the test set."""
+    """Of f on the test set; empty for a baseline, which is no network."""
     g_test: dict[int, Errors]
     """Of g on the test set; empty without a g."""
 
@@ -111,7 +111,7 @@ def _row(study: StudyConfig, table: TableConfig, row: RowConfig) -> RowResult:
     return RowResult(
         row,
         {seed: r.pseudo_gt.errors for seed, r in of_f.items() if r.pseudo_gt is not None},
-        {seed: r.test_sets[0].networks[0].errors for seed, r in of_f.items()},
+        {seed: r.test_sets[0].networks[0].errors for seed, r in of_f.items() if r.test_sets[0].networks},
         {seed: r.test_sets[0].networks[0].errors for seed, r in of_g.items()},
     )
 

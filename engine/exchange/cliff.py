@@ -28,7 +28,7 @@ CAPABILITIES = Capabilities(
     camera=False,
     notes=(
         "one camera a photograph: a person of another camera is turned to where CLIFF's looks from, and still moves by the perspective of "
-        "the nearer camera; the column moved_px says how far the farthest joint did",
+        "the nearer camera, 2 % of the box in the median of ordinary persons; the column moved_px says how far the farthest joint did",
         "a release that came from CLIFF's files goes back exactly",
         "S, joints in 3D, are zeros with confidence 0",
         "no latent, no quality figures",

@@ -91,7 +91,9 @@ def place_camera(model: FitModel, start: Parameters, target: Target, iterations:
     damping = torch.full_like(transl[:, 0], 1e-2)
     residual, factor, cost = problem.residuals(root, transl)
     for _ in range(iterations):
-        step = damped_step(problem.jacobian(root, transl, factor), residual, damping)
+        jacobian = problem.jacobian(root, transl, factor)
+        gradient = (jacobian.transpose(1, 2) @ residual[..., None])[..., 0]
+        step = solved(jacobian.transpose(1, 2) @ jacobian, gradient, damping)
         turn, move = step[:, :3], step[:, 3:]
         tried_root = root @ axis_angle_to_matrix(turn * (MAX_TURN / turn.norm(dim=1, keepdim=True).clamp(min=MAX_TURN)))
         tried_transl = moved_transl(transl, move)
@@ -105,14 +107,12 @@ def place_camera(model: FitModel, start: Parameters, target: Target, iterations:
     return replace(start, root_B33=root, transl_B3=transl)
 
 
-def damped_step(jacobian: Tensor, residual: Tensor, damping_B: Tensor) -> Tensor:
+def solved(hessian_BUU: Tensor, gradient_BU: Tensor, damping_B: Tensor) -> Tensor:
     """Levenberg-Marquardt's step (B, U), Marquardt's scaling; 0 for a row whose system cannot be solved."""
-    hessian = jacobian.transpose(1, 2) @ jacobian
-    gradient = jacobian.transpose(1, 2) @ residual[..., None]
-    diagonal = hessian.diagonal(dim1=1, dim2=2)
-    damped = hessian + torch.diag_embed(damping_B[:, None] * diagonal + 1e-7 * diagonal.amax(1, keepdim=True) + 1e-12)
+    diagonal = hessian_BUU.diagonal(dim1=1, dim2=2)
+    damped = hessian_BUU + torch.diag_embed(damping_B[:, None] * diagonal + 1e-7 * diagonal.amax(1, keepdim=True) + 1e-12)
     factor, failed = torch.linalg.cholesky_ex(damped)
-    step = -torch.cholesky_solve(gradient, factor)[..., 0]
+    step = -torch.cholesky_solve(gradient_BU[..., None], factor)[..., 0]
     return torch.where(((failed == 0) & step.isfinite().all(1))[:, None], step, 0.0)
 
 

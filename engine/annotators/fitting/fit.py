@@ -12,8 +12,9 @@ from torch import Tensor
 
 from engine.annotators.fitting.adam import minimise_adam
 from engine.annotators.fitting.camera import place_camera
-from engine.annotators.fitting.config import FitConfig
+from engine.annotators.fitting.config import FitConfig, Stage
 from engine.annotators.fitting.energy import energy, stage_weights, terms
+from engine.annotators.fitting.levenberg import minimise_lm
 from engine.annotators.fitting.model import SKELETON, FitModel, Parameters
 from engine.annotators.fitting.problem import Fitted, Observed, Start, Target, as_target
 from engine.annotators.fitting.starts import given_start, mean_start
@@ -41,16 +42,18 @@ def fit_persons(body: Body, prior: PosePrior | None, observed: Observed, config:
         else:
             ways, rows = 1, target
             first = given_start(model, prior, start, target)
-        found, iterations = _minimise(model, first, rows, config)
-        total, data = final_energy(model, found, rows, config)
-        best = total.nan_to_num(torch.inf, torch.inf).view(-1, ways).argmin(1) + ways * torch.arange(len(target), device=device)
-        return as_fitted(model, found.rows(best), total[best], data[best], iterations[best], (target.confidence_BJ > 0).sum(1))
+        found, iterations, kept = _minimise(model, first, rows, config, ways)
+        total, data = final_energy(model, found, rows.rows(kept), config.stages[-1])
+        if len(kept) != len(target):
+            best = _best(total, ways)
+            found, iterations, total, data = found.rows(best), iterations[best], total[best], data[best]
+        return as_fitted(model, found, total, data, iterations, (target.confidence_BJ > 0).sum(1))
 
 
-def final_energy(model: FitModel, found: Parameters, target: Target, config: FitConfig) -> tuple[Tensor, Tensor]:
-    """(energy (B,), 2D part (B,)) by the last stage's weights."""
-    last = torch.full((len(found),), len(config.stages) - 1, device=model.device)
-    return energy(terms(model, found, target), target.confidence_BJ, stage_weights(config.stages, last, model.dtype))
+def final_energy(model: FitModel, found: Parameters, target: Target, stage: Stage) -> tuple[Tensor, Tensor]:
+    """(energy (B,), 2D part (B,)) by the weights of a stage."""
+    weights = stage_weights([stage], torch.zeros(len(found), dtype=torch.long, device=model.device), model.dtype)
+    return energy(terms(model, found, target), target.confidence_BJ, weights)
 
 
 def as_fitted(model: FitModel, found: Parameters, total: Tensor, data: Tensor, iterations: Tensor, seen: Tensor) -> Fitted:
@@ -60,6 +63,21 @@ def as_fitted(model: FitModel, found: Parameters, total: Tensor, data: Tensor, i
     return Fitted(*(v.float() for v in (pose, found.betas_BS, found.transl_B3, found.latent_BZ, total, data)), iterations, seen)
 
 
-def _minimise(model: FitModel, first: Parameters, target: Target, config: FitConfig) -> tuple[Parameters, Tensor]:
-    with torch.enable_grad():
-        return minimise_adam(model, first, target, config)
+def _minimise(model: FitModel, first: Parameters, target: Target, config: FitConfig, ways: int) -> tuple[Parameters, Tensor, Tensor]:
+    """(parameters, iterations, which rows they are of). Of a person's rows, Levenberg-Marquardt takes the best beyond the first stage."""
+    everyone = torch.arange(len(target), device=model.device)
+    if config.solver == "adam":
+        with torch.enable_grad():
+            return *minimise_adam(model, first, target, config), everyone
+    if ways == 1 or len(config.stages) == 1:
+        return *minimise_lm(model, first, target, config.stages, config.tolerance, config.slots), everyone
+    early, early_steps = minimise_lm(model, first, target, config.stages[:1], config.tolerance, config.slots)
+    best = _best(final_energy(model, early, target, config.stages[0])[0], ways)
+    late, steps = minimise_lm(model, early.rows(best), target.rows(best), config.stages[1:], config.tolerance, config.slots)
+    return late, early_steps[best] + steps, best
+
+
+def _best(total_B: Tensor, ways: int) -> Tensor:
+    """Row (N,) of the lowest energy of every person's `ways` rows."""
+    rows = total_B.nan_to_num(torch.inf, torch.inf).view(-1, ways)
+    return rows.argmin(1) + ways * torch.arange(len(rows), device=total_B.device)

@@ -95,6 +95,7 @@ class FitModel:
             if parent >= 0:
                 arms_XK3J[:, parent] += below[bone] * (rest[bone] - rest[parent]).T[..., None]
         self.arms_1X, self.arms_SX = held(arms_XK3J[:1].flatten(1)), held(arms_XK3J[1:].flatten(1))
+        self.arms_KSJ = held(arms_XK3J[1:].flatten(1, 2).transpose(0, 1).flatten(1))
         root_XJ3 = below[0][:, None] * rest[0].T[:, None]
         self.root_J3, self.root_SJ3 = held(root_XJ3[0]), held(root_XJ3[1:])
         self.correctives_PX = None
@@ -105,6 +106,8 @@ class FitModel:
         template = body.v_template.detach()
         self.height_m = float(template[:, 1].max() - template[:, 1].min())
         self._order = _ORDER.to(self.device)
+        levels = zip(LEVELS[1:], _PARENT_SLOTS[1:], strict=True)
+        self._levels = [tuple(torch.tensor(index, device=self.device) for index in pair) for pair in levels]
 
     def decode(self, latent_BZ: Tensor) -> Tensor:
         """Rotation matrices (B, 21, 3, 3): the prior's `decode`."""
@@ -123,8 +126,8 @@ class FitModel:
 
     def world_rotations(self, rotmats_BK33: Tensor) -> Tensor:
         """Rotations (B, K, 3, 3) of the bones in the camera frame."""
-        found = [rotmats_BK33[:, LEVELS[0]]]
-        for level, slots in zip(LEVELS[1:], _PARENT_SLOTS[1:], strict=True):
+        found = [rotmats_BK33[:, :1]]
+        for level, slots in self._levels:
             found.append(found[-1][:, slots] @ rotmats_BK33[:, level])
         return torch.cat(found, 1)[:, self._order]
 
@@ -142,5 +145,8 @@ class FitModel:
     def joints(self, world_BK33: Tensor, arms_BK3J: Tensor, betas_BS: Tensor) -> Tensor:
         """Joints (B, J, 3) of the skeleton, m, before the translation."""
         rows = world_BK33.transpose(1, 2).flatten(2)
-        root = self.root_J3 + (betas_BS @ self.root_SJ3.flatten(1)).unflatten(1, self.root_J3.shape)
-        return (rows @ arms_BK3J.flatten(1, 2)).transpose(1, 2) + root
+        return (rows @ arms_BK3J.flatten(1, 2)).transpose(1, 2) + self.root_offsets(betas_BS)
+
+    def root_offsets(self, betas_BS: Tensor) -> Tensor:
+        """(B, J, 3) D_j0 r_0 of the module's docstring: what of a joint is the root's place."""
+        return self.root_J3 + (betas_BS @ self.root_SJ3.flatten(1)).unflatten(1, self.root_J3.shape)

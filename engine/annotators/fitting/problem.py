@@ -84,6 +84,10 @@ class Target:
         """These rows, in this order."""
         return Target(self.joints_BJ2[index], self.confidence_BJ[index], self.aspect)
 
+    def put(self, index: Tensor, rows: Target) -> None:
+        """Overwrite rows in place."""
+        self.joints_BJ2[index], self.confidence_BJ[index] = rows.joints_BJ2, rows.confidence_BJ
+
 
 def as_target(observed: Observed, joints: int, dtype: torch.dtype = torch.float32) -> Target:
     """`observed` in the unit of the energy. ValueError for wrong shapes or a camera that is none; wrong numbers are joints not seen."""

@@ -7,9 +7,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from engine.ablation.cells import annotation_config, is_network
 from engine.ablation.study import Cell, StudyConfig, plan_cells, training_config
 from engine.errors import ConfigError
 
+BASELINES = {
+    "full": {}, "bare": {}, "from_big": {},
+    "fits": {"annotator": "smplify"},
+    "from_full": {"annotator": "smplify", "weights_of": "full", "settings": {"fit": {"tolerance": 0.01}}},
+    "eft": {"annotator": "eft", "weights_of": "full", "settings": {"lr": 0.5}},
+}  # fmt: skip
 SETTINGS = {"loading": {"mocap": [{"url": "m"}], "itw": [{"url": "p", "supervise": "2d"}], "batch_size": 4}}
 
 
@@ -78,11 +85,37 @@ def test_fine_tuning_is_on_the_pseudo_gt_of_its_own_seed() -> None:
         ({"starts": {"big": {"f": "full"}}}, "what others start from has none"),
         ({"tables": [{"name": "x", "title": "X", "seeds": 3, "rows": [{"label": "a", "f": "full"}]}]}, "wants 3 seeds"),
         ({"tables": [{"name": "x", "title": "X", "rows": [{"label": "a"}]}]}, "expected f or g"),
+        ({"annotators": BASELINES | {"eft": {"annotator": "eft"}}}, "annotators.eft: eft is not trained"),
+        (
+            {"annotators": BASELINES | {"fits": {"annotator": "smplify", "change": {"max_steps": 1}}}},
+            "annotators.fits: smplify is not trained",
+        ),
+        ({"annotators": BASELINES | {"bare": {"settings": {"lr": 1}}}}, "annotators.bare: settings are a baseline's"),
+        ({"starts": {"big": {"annotator": "smplify"}}}, "starts.big: only annotators"),
     ],
 )
 def test_studies_that_cannot_be_run(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         make_study(**changes)
+
+
+def test_baselines_annotate_without_training_from_the_f_they_name() -> None:
+    rows = [{"label": name, "f": name} for name in ("fits", "from_full", "eft")]
+    study = make_study(annotators=BASELINES, tables=[{"name": "x", "title": "X", "rows": rows}])
+    cells = {name: Cell(kind="f", name=name, seed=3) for name in BASELINES}
+    plan = plan_cells(study)
+    assert plan == {cells["fits"]: (), cells["full"]: (), cells["from_full"]: (cells["full"],), cells["eft"]: (cells["full"],)}
+    assert [is_network(study, cell) for cell in plan] == [False, True, False, False]
+    fits, refits, eft, full = (annotation_config(study, cells[name]) for name in ("fits", "from_full", "eft", "full"))
+    assert (fits.annotator, fits.smplify.init, fits.name, fits.shard_set) == ("smplify", None, "fits-seed3", "p")
+    assert (refits.smplify.init, refits.smplify.fit.tolerance) == ("s/f/full/seed3/run", 0.01)
+    assert (eft.annotator, eft.eft.base, eft.eft.lr, full.annotator) == ("eft", "s/f/full/seed3/run", 0.5, "s/f/full/seed3/run")
+
+
+def test_a_wrong_setting_of_a_baseline_names_its_cell() -> None:
+    study = make_study(annotators=BASELINES | {"fits": {"annotator": "smplify", "settings": {"fitt": {}}}})
+    with pytest.raises(ConfigError, match=r"f/fits/seed3.*'smplify.fitt'"):
+        annotation_config(study, Cell(kind="f", name="fits", seed=3))
 
 
 def test_a_wrong_training_key_names_its_cell() -> None:

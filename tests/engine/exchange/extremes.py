@@ -111,7 +111,7 @@ def write_people(folder: Path, body: Body, persons: list[Body3D], images_a_shard
 
 
 def _samples(body: Body, persons: list[Body3D]) -> Iterator[Sample]:
-    joints = _joints(body, persons)
+    joints = joints_of(body, persons)
     places = [POSE2POSE33.index(name) for name in COCO17.joints]
     for image in dict.fromkeys(p.image for p in persons):
         instances = []
@@ -125,11 +125,11 @@ def _samples(body: Body, persons: list[Body3D]) -> Iterator[Sample]:
                     )
                 )
         width, height = next(p.size for p in persons if p.image == image)
-        key = image.replace("/", "-").removesuffix(".jpg")
-        yield Sample(key=key, dataset="extremes", image_path=image, width=width, height=height, instances=tuple(instances))
+        yield Sample(key=Path(image).stem, dataset="extremes", image_path=image, width=width, height=height, instances=tuple(instances))
 
 
-def _joints(body: Body, persons: list[Body3D]) -> np.ndarray:
+def joints_of(body: Body, persons: list[Body3D]) -> np.ndarray:
+    """Joints (N, 33, 3) of `pose2pose33`, m, without translation."""
     pose, betas = (torch.from_numpy(np.float32([getattr(p, name) for p in persons])) for name in ("pose", "betas"))
     with torch.inference_mode():
         return body.joints(pose, betas).double().numpy()

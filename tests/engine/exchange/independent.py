@@ -366,4 +366,4 @@ def _by_image(persons: list[Body3D]) -> dict[str, list[Body3D]]:
 
 def _key(image: str) -> str:
     """The shard set's name of an image (extremes.py)."""
-    return image.replace("/", "-").removesuffix(".jpg")
+    return Path(image).stem
