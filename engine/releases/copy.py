@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from engine.errors import AlreadyExists, CommitConflict, ConfigError, ReleaseError
 from engine.releases.card import check_card, write_card
 from engine.releases.parallel import in_parallel
-from engine.releases.publish import complete
+from engine.releases.publish import move_head, write_version
 from engine.releases.reference import NAME
 from engine.releases.selection import FILTERED, stored_rows
 from engine.releases.store import (
@@ -81,7 +81,8 @@ def copy_release(source: Release, target: Store, as_name: str | None = None, on_
         manifest = _manifest_there(source, target, as_name)
         if (found := target.get(key)) != manifest.to_bytes():
             raise ReleaseError(f"{join(target.url, key)}: expected the bytes of a manifest, found {len(found)} others; damaged") from None
-    copied.release = complete(target, manifest, tables, card)
+    copied.release = write_version(target, manifest, tables, card)
+    move_head(copied.release)
     _copy_tags(source, copied)
     return copied
 

@@ -6,6 +6,7 @@ there, agrees with it and goes on from it; the same release is never written twi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from engine.releases.tables import encode, release_tables, sum_counts
 from engine.storage import Store
 from schemas.manifests import AnnotationPlan, FigureTotal, ReleaseManifest, ReleasePointer, ShardCommit, TableFile
 from schemas.records import sha256_hex
+
+log = logging.getLogger(__name__)
 
 _HEAD_TRIES = 100
 
@@ -83,14 +86,21 @@ def publish(store: Store, draft: ReleaseDraft) -> Release:
     faults.hit("before_manifest", name)
     manifest = _claim_version(store, draft.manifest, first=1 if pointer is None else pointer.version + 1)
     faults.hit("after_manifest", name)
-    return complete(store, manifest, draft.tables, write_card(manifest, digest).encode())
+    release = write_version(store, manifest, draft.tables, write_card(manifest, digest).encode())
+    head = move_head(release)
+    if head.version > manifest.version:
+        log.warning(
+            "%s: somebody else published v%04d meanwhile, which is the current one; this is v%04d (%s)",
+            name,
+            head.version,
+            manifest.version,
+            digest,
+        )
+    return release
 
 
-def complete(store: Store, manifest: ReleaseManifest, tables: Mapping[str, bytes], card: bytes) -> Release:
-    """Write everything of a version whose manifest is in the store already, and move HEAD to it unless HEAD is beyond.
-
-    What is there is agreed with. CommitConflict when it is something else.
-    """
+def write_version(store: Store, manifest: ReleaseManifest, tables: Mapping[str, bytes], card: bytes) -> Release:
+    """Write everything else of a version whose manifest is in the store. What is there is agreed with; CommitConflict when it differs."""
     release = Release(store, manifest, manifest.digest())
     folder = version_prefix(manifest.name, manifest.version)
     for path, data in tables.items():
@@ -102,9 +112,6 @@ def complete(store: Store, manifest: ReleaseManifest, tables: Mapping[str, bytes
             check_card(store.get(f"{folder}/README.md"), manifest, release.digest)  # written by another version of this program
         except ReleaseError as error:
             raise CommitConflict(f"{conflict}: {error}") from None
-    faults.hit("before_head", manifest.name)
-    _move_head(store, point_at(release), manifest.name)
-    faults.hit("after_head", manifest.name)
     return release
 
 
@@ -122,14 +129,19 @@ def _claim_version(store: Store, draft: ReleaseManifest, first: int) -> ReleaseM
             version += 1
 
 
-def _move_head(store: Store, pointer: ReleasePointer, name: str) -> None:
+def move_head(release: Release) -> ReleasePointer:
+    """Make a whole version the current one, unless a later one is; what HEAD means then."""
+    store, name, pointer = release.store, release.manifest.name, point_at(release)
+    faults.hit("before_head", name)
     for _ in range(_HEAD_TRIES):
         data, current = read_head(store, name)
         if current is not None and current.version >= pointer.version:
-            return
+            return current
         try:
             store.swap(head_key(name), data, pointer.to_bytes())
-            return
         except CommitConflict as error:
             conflict = error
+            continue
+        faults.hit("after_head", name)
+        return pointer
     raise conflict

@@ -83,6 +83,21 @@ def _publish_in_process(url: str, results: multiprocessing.Queue) -> None:
     results.put(publish(Store(url), commit_all(Store(url), make_plan())).manifest.to_bytes())
 
 
+def test_a_publisher_is_told_that_another_went_beyond_it(local_store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    class Beyond(Store):
+        """Somebody publishes another release just before HEAD is moved."""
+
+        def swap(self, key: str, expected: bytes | None, data: bytes) -> None:
+            publish(local_store, commit_all(local_store, make_plan(word="other")))
+            super().swap(key, expected, data)
+
+    release = publish(Beyond(local_store.url), commit_all(local_store, make_plan()))
+    (told,) = caplog.messages
+    assert told == f"rel: somebody else published v0002 meanwhile, which is the current one; this is v0001 ({release.digest})"
+    assert open_release(local_store.url, "rel").manifest.version == 2
+    verify_release(release), verify_release(open_release(local_store.url, "rel"))
+
+
 def test_processes_that_commit_and_publish_the_same_agree(local_store: Store) -> None:
     context = multiprocessing.get_context("fork")
     results = context.Queue()
