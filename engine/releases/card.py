@@ -21,7 +21,7 @@ from schemas.records import sha256_hex
 _PERCENTILES = (10, 50, 90)
 
 _ORIGIN = {False: "Predicted by a network", True: "Read from files that others made"}
-_LICENCE = {
+LICENCES = {
     "open": (
         "Body: the open body that ships with pseudogt (Apache-2.0 / CC0 sources). The parameters have SMPL's layout but belong to the open "
         "body; they are not SMPL parameters and give a wrong shape when put into SMPL."
@@ -100,7 +100,7 @@ def _facts(m: ReleaseManifest, digest: str) -> str:
             "",
             "## Licences",
             "",
-            f"- {_LICENCE.get(m.body, f'Body: {m.body}.')}",
+            f"- {LICENCES.get(m.body, f'Body: {m.body}.')}",
             f"- The photographs are not in this release. They and their 2D annotations stay under the licence of {m.dataset}.",
             "- The annotator's training data may put terms of their own on what is learned from them (Human3.6M, 3DPW: research only).",
             "",
