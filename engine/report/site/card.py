@@ -107,7 +107,9 @@ loading:
     blocks = [
         {"title": "In Python, with pyarrow alone", "text": python},
         {"title": "To train a network with it", "text": train},
-        {"title": "To check every byte of it", "text": f"python jobs/releases.py verify \"{word}\""},
+        {"title": "To check every byte of it", "text": f'python jobs/releases.py verify "{word}"'},
     ]
-    lines = [f'python jobs/releases.py export "{word}" --format={name} --shard_set=SHARD_SET --out=FOLDER/{name}' for name in EXPORT_FORMATS]
+    lines = [
+        f'python jobs/releases.py export "{word}" --format={name} --shard_set=SHARD_SET --out=FOLDER/{name}' for name in EXPORT_FORMATS
+    ]
     return [*blocks, {"title": "As files of another format", "text": "\n".join(lines)}]

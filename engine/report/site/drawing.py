@@ -38,7 +38,9 @@ def cut(seen: Seen, window: Window, size: int) -> np.ndarray:
     return cut_out(seen.image_HW3, window, size, size)
 
 
-def overlay(picture: np.ndarray, window: Window, vertices_V3: np.ndarray, faces_F3: np.ndarray, focal, princpt, colour: Colour) -> np.ndarray:
+def overlay(
+    picture: np.ndarray, window: Window, vertices_V3: np.ndarray, faces_F3: np.ndarray, focal, princpt, colour: Colour
+) -> np.ndarray:
     """The mesh (camera frame, metres) over a picture of the window; the picture itself where the mesh cannot be drawn."""
     size = picture.shape[0]
     view = View(tuple(map(float, focal)), tuple(map(float, princpt)), size, size).window(*window, size, size)
