@@ -25,7 +25,7 @@ _ORIGIN = {
     "smplify": "Fitted to the annotated 2D joints, person by person",
     "eft": "Predicted by a network that was fine-tuned to each person's annotated 2D joints",
 }
-_LICENCE = {
+LICENCES = {
     "open": (
         "Body: the open body that ships with pseudogt (Apache-2.0 / CC0 sources). The parameters have SMPL's layout but belong to the open "
         "body; they are not SMPL parameters and give a wrong shape when put into SMPL."
@@ -110,7 +110,7 @@ def _facts(m: ReleaseManifest, digest: str) -> str:
             "",
             "## Licences",
             "",
-            f"- {_LICENCE.get(m.body, f'Body: {m.body}.')}",
+            f"- {LICENCES.get(m.body, f'Body: {m.body}.')}",
             f"- The photographs are not in this release. They and their 2D annotations stay under the licence of {m.dataset}.",
             "- The annotator's training data may put terms of their own on what is learned from them (Human3.6M, 3DPW: research only).",
             "",
