@@ -70,12 +70,11 @@ def fit_one(
                 loss(moved(start, latent, turn, betas, move)).backward()
                 optimiser.step()
         with torch.no_grad():
-            end = moved(start, latent, turn, betas, move)
+            end = moved(start, latent.detach(), turn, betas.detach(), move)
             joints, rotmats = mesh_joints(end)
             total, data = energy(terms_of_joints(model, joints, rotmats, end, target), target.confidence_BJ, weights)
-            found.append(
-                as_fitted(model, end, total, data, torch.tensor([camera_iterations + body_iterations]), (target.confidence_BJ > 0).sum(1))
-            )
+            steps = torch.tensor([camera_iterations + body_iterations])
+            found.append(as_fitted(model, end, total, data, steps, (target.confidence_BJ > 0).sum(1), slots=1))
     return min(found, key=lambda fit: float(fit.energy_N))
 
 
