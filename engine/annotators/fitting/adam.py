@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.annotators.fitting.config import FitConfig
-from engine.annotators.fitting.energy import energy, stage_weights, terms
+from engine.annotators.fitting.energy import energy, stage_table, stage_weights, terms
 from engine.annotators.fitting.model import FitModel, Parameters
 from engine.annotators.fitting.problem import Target
 from engine.body.rotations import axis_angle_to_matrix
@@ -21,9 +21,10 @@ def minimise_adam(model: FitModel, start: Parameters, target: Target, config: Fi
     latent, betas = (value.clone().requires_grad_() for value in (start.latent_BZ, start.betas_BS))
     turn, move = (torch.zeros_like(start.transl_B3).requires_grad_() for _ in range(2))
     optimiser = torch.optim.Adam([latent, turn, betas, move], lr=config.adam_lr)
+    table = stage_table(config.stages, model)
     for number in range(len(shares)):
         first, last = (config.adam_iterations * sum(shares[: number + k]) // sum(shares) for k in (0, 1))
-        weights = stage_weights(config.stages, torch.full((len(start),), number, device=start.latent_BZ.device), model.dtype)
+        weights = stage_weights(table, torch.full((len(start),), number, device=model.device))
         for _ in range(first, last):
             optimiser.zero_grad()
             found = terms(model, moved(start, latent, turn, betas, move), target)

@@ -18,7 +18,7 @@ from torch import Tensor
 from engine.annotators.fitting.adam import minimise_adam
 from engine.annotators.fitting.camera import place_camera
 from engine.annotators.fitting.config import FitConfig, Stage
-from engine.annotators.fitting.energy import energy, stage_weights, terms
+from engine.annotators.fitting.energy import energy, stage_table, stage_weights, terms
 from engine.annotators.fitting.levenberg import minimise_lm
 from engine.annotators.fitting.model import SKELETON, FitModel, Parameters
 from engine.annotators.fitting.problem import Fitted, Observed, Start, Target, as_target
@@ -65,10 +65,11 @@ def fit_persons(body: Body, prior: PosePrior | None, observed: Observed, config:
 
 def final_energy(model: FitModel, found: Parameters, target: Target, stage: Stage, slots: int) -> tuple[Tensor, Tensor]:
     """(energy (B,), its 2D part (B,)) by the weights of a stage."""
+    table = stage_table([stage], model)
 
     def of(index: Tensor) -> tuple[Tensor, ...]:
-        there, weights = target.rows(index), stage_weights([stage], torch.zeros_like(index), model.dtype)
-        return energy(terms(model, found.rows(index), there), there.confidence_BJ, weights)
+        there = target.rows(index)
+        return energy(terms(model, found.rows(index), there), there.confidence_BJ, stage_weights(table, torch.zeros_like(index)))
 
     total, data = _by_slots(of, len(found), slots, model.device)
     return total, data

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.annotators.fitting.adam import moved
 from engine.annotators.fitting.config import Stage
-from engine.annotators.fitting.energy import energy, project, stage_weights, terms_of_joints
+from engine.annotators.fitting.energy import energy, project, stage_table, stage_weights, terms_of_joints
 from engine.annotators.fitting.fit import as_fitted
 from engine.annotators.fitting.model import SKELETON, FitModel, Parameters
 from engine.annotators.fitting.problem import Fitted, Observed, as_target
@@ -41,7 +41,7 @@ def fit_one(
     target = as_target(observed, len(SKELETON))
     if len(target) != 1:
         raise ValueError(f"reference: expected one person, found {len(target)}")
-    weights = stage_weights([stage], torch.zeros(1, dtype=torch.long), model.dtype)
+    weights = stage_weights(stage_table([stage], model), torch.zeros(1, dtype=torch.long))
     found = []
     for yaw in _yaws(target.joints_BJ2[0], target.confidence_BJ[0]):
         start = mean_start(model, target, torch.tensor([yaw]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.annotators.fitting.camera import projection_rows
 from engine.annotators.fitting.config import FitConfig
-from engine.annotators.fitting.energy import energy, project, stage_weights, terms
+from engine.annotators.fitting.energy import energy, project, stage_table, stage_weights, terms
 from engine.annotators.fitting.jacobian import linearise, normal_equations
 from engine.annotators.fitting.levenberg import stepped
 from engine.annotators.fitting.model import FitModel, Parameters
@@ -79,7 +79,7 @@ def test_derivatives_are_autograds(case: str, tmp_path: Path) -> None:
 def test_the_gradient_is_that_of_the_robust_energy() -> None:
     model = FitModel(load_body(BodyConfig()), load_prior(PriorConfig()), torch.float64)
     at, target = drawn(1)
-    weights = stage_weights(FitConfig().stages, torch.tensor([0, 2, 3]), torch.float64)
+    weights = stage_weights(stage_table(FitConfig().stages, model), torch.tensor([0, 2, 3]))
     step = torch.zeros(ROWS, UNKNOWNS, dtype=torch.float64, requires_grad=True)
     total, _ = energy(terms(model, stepped(model, at, step), target), target.confidence_BJ, weights)
     (expected,) = torch.autograd.grad(total.sum(), step)
