@@ -5,37 +5,33 @@ The depth moves as a logarithm and the root's rotation as a turn of the start's,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from engine.annotators.fitting.config import FitConfig
-from engine.annotators.fitting.energy import energy, stage_weights, terms
+from engine.annotators.fitting.energy import energy, stage_table, stage_weights, terms
 from engine.annotators.fitting.model import FitModel, Parameters
 from engine.annotators.fitting.problem import Target
 from engine.body.rotations import axis_angle_to_matrix
 
-Moved = Callable[[Tensor, Tensor, Tensor, Tensor], Parameters]
 
-
-def minimise_adam(model: FitModel, start: Parameters, target: Target, config: FitConfig) -> tuple[Parameters, Tensor]:
-    """(parameters after `adam_iterations` steps, iterations (B,))."""
+def minimise_adam(model: FitModel, start: Parameters, target: Target, config: FitConfig) -> Parameters:
+    """Parameters after `adam_iterations` steps."""
     shares = [stage.iterations for stage in config.stages]
     latent, betas = (value.clone().requires_grad_() for value in (start.latent_BZ, start.betas_BS))
     turn, move = (torch.zeros_like(start.transl_B3).requires_grad_() for _ in range(2))
     optimiser = torch.optim.Adam([latent, turn, betas, move], lr=config.adam_lr)
+    table = stage_table(config.stages, model)
     for number in range(len(shares)):
         first, last = (config.adam_iterations * sum(shares[: number + k]) // sum(shares) for k in (0, 1))
-        weights = stage_weights(config.stages, torch.full((len(start),), number, device=start.latent_BZ.device), model.dtype)
+        weights = stage_weights(table, torch.full((len(start),), number, device=model.device))
         for _ in range(first, last):
             optimiser.zero_grad()
             found = terms(model, moved(start, latent, turn, betas, move), target)
             energy(found, target.confidence_BJ, weights)[0].sum().backward()
             optimiser.step()
     with torch.no_grad():
-        end = moved(start, latent, turn, betas, move)
-    return end, torch.full((len(start),), config.adam_iterations, device=start.latent_BZ.device)
+        return moved(start, latent, turn, betas, move)
 
 
 def moved(start: Parameters, latent_BZ: Tensor, turn_B3: Tensor, betas_BS: Tensor, move_B3: Tensor) -> Parameters:

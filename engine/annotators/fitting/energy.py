@@ -56,9 +56,13 @@ class Terms:
     log_depth_B: Tensor
 
 
-def stage_weights(stages: Sequence[Stage], stage_B: Tensor, dtype: torch.dtype) -> Weights:
-    """Weights of rows that are in these stages."""
-    table = torch.tensor([[getattr(stage, name) for name in WEIGHTS] for stage in stages], dtype=dtype, device=stage_B.device)
+def stage_table(stages: Sequence[Stage], model: FitModel) -> Tensor:
+    """(stages, 5) what `stage_weights` looks up, made once: it comes from the host."""
+    return torch.tensor([[getattr(stage, name) for name in WEIGHTS] for stage in stages], dtype=model.dtype, device=model.device)
+
+
+def stage_weights(table: Tensor, stage_B: Tensor) -> Weights:
+    """Weights of rows that are in these stages of a table."""
     return Weights(*table[stage_B].unbind(1))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.annotators.fitting.camera import MAX_TURN, moved_transl, solved
 from engine.annotators.fitting.config import Stage
-from engine.annotators.fitting.energy import Weights, energy, stage_weights, terms
+from engine.annotators.fitting.energy import Weights, energy, stage_table, stage_weights, terms
 from engine.annotators.fitting.jacobian import linearise, normal_equations
 from engine.annotators.fitting.model import FitModel, Parameters
 from engine.annotators.fitting.problem import Target
@@ -43,7 +43,7 @@ def minimise_lm(
     damping = torch.full((slots,), FIRST_DAMPING, dtype=model.dtype, device=device)
     decoder = torch.zeros(slots, len(model.biases[2]), model.latent_dim, dtype=model.dtype, device=device)
     caps = torch.tensor([stage.iterations for stage in stages], device=device)
-    waiting, running, turn = 0, 0, 0
+    table, waiting, running, turn = stage_table(stages, model), 0, 0, 0
     while running or waiting < count:
         fresh = slice(turn % 2 * half, turn % 2 * half + half)
         turn += 1
@@ -54,7 +54,7 @@ def minimise_lm(
             seen.put(free, target.rows(row[free]))
             stage[free], step_of_stage[free], steps[free], damping[free], active[free] = 0, 0, 0, FIRST_DAMPING, True
             waiting, running = waiting + len(free), running + len(free)
-        now, better, drop = _step(model, now, seen, stage_weights(stages, stage, model.dtype), damping, decoder, fresh)
+        now, better, drop = _step(model, now, seen, stage_weights(table, stage), damping, decoder, fresh)
         damping = torch.where(better, damping * EASE, damping * TIGHTEN).clamp(min=LEAST_DAMPING)
         step_of_stage, steps = step_of_stage + 1, steps + 1
         ended = (better & (drop < tolerance)) | (damping > MOST_DAMPING) | (step_of_stage >= caps[stage])

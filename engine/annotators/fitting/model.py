@@ -144,8 +144,8 @@ class FitModel:
 
     def joints(self, world_BK33: Tensor, arms_BK3J: Tensor, betas_BS: Tensor) -> Tensor:
         """Joints (B, J, 3) of the skeleton, m, before the translation."""
-        rows = world_BK33.transpose(1, 2).flatten(2)
-        return (rows @ arms_BK3J.flatten(1, 2)).transpose(1, 2) + self.root_offsets(betas_BS)
+        moved_B3J = (world_BK33 @ arms_BK3J).sum(1)  # one product of (3, 72) and (72, J) rounds by the row's place in memory
+        return moved_B3J.transpose(1, 2) + self.root_offsets(betas_BS)
 
     def root_offsets(self, betas_BS: Tensor) -> Tensor:
         """(B, J, 3) D_j0 r_0 of the module's docstring: what of a joint is the root's place."""

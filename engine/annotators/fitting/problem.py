@@ -46,6 +46,19 @@ class Start:
     transl_N3: Tensor
     latent_N32: Tensor | None = None
 
+    def rows(self, index: Tensor) -> Start:
+        """These rows, in this order."""
+        latent = None if self.latent_N32 is None else self.latent_N32[index]
+        return Start(self.pose_N72[index], self.betas_N10[index], self.transl_N3[index], latent)
+
+    def check(self, count: int, latent_dim: int) -> None:
+        """ValueError unless it has the shapes of so many persons."""
+        shapes = {"pose_N72": (count, 72), "betas_N10": (count, 10), "transl_N3": (count, 3), "latent_N32": (count, latent_dim)}
+        for name, expected in shapes.items():
+            value = getattr(self, name)
+            if value is not None and tuple(value.shape) != expected:
+                raise ValueError(f"start: expected {name} {expected}, found {tuple(value.shape)}")
+
 
 @dataclass(frozen=True)
 class Fitted:

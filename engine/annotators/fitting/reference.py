@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.annotators.fitting.adam import moved
 from engine.annotators.fitting.config import Stage
-from engine.annotators.fitting.energy import energy, project, stage_weights, terms_of_joints
+from engine.annotators.fitting.energy import energy, project, stage_table, stage_weights, terms_of_joints
 from engine.annotators.fitting.fit import as_fitted
 from engine.annotators.fitting.model import SKELETON, FitModel, Parameters
 from engine.annotators.fitting.problem import Fitted, Observed, as_target
@@ -41,7 +41,7 @@ def fit_one(
     target = as_target(observed, len(SKELETON))
     if len(target) != 1:
         raise ValueError(f"reference: expected one person, found {len(target)}")
-    weights = stage_weights([stage], torch.zeros(1, dtype=torch.long), model.dtype)
+    weights = stage_weights(stage_table([stage], model), torch.zeros(1, dtype=torch.long))
     found = []
     for yaw in _yaws(target.joints_BJ2[0], target.confidence_BJ[0]):
         start = mean_start(model, target, torch.tensor([yaw]))
@@ -70,12 +70,11 @@ def fit_one(
                 loss(moved(start, latent, turn, betas, move)).backward()
                 optimiser.step()
         with torch.no_grad():
-            end = moved(start, latent, turn, betas, move)
+            end = moved(start, latent.detach(), turn, betas.detach(), move)
             joints, rotmats = mesh_joints(end)
             total, data = energy(terms_of_joints(model, joints, rotmats, end, target), target.confidence_BJ, weights)
-            found.append(
-                as_fitted(model, end, total, data, torch.tensor([camera_iterations + body_iterations]), (target.confidence_BJ > 0).sum(1))
-            )
+            steps = torch.tensor([camera_iterations + body_iterations])
+            found.append(as_fitted(model, end, total, data, steps, (target.confidence_BJ > 0).sum(1), slots=1))
     return min(found, key=lambda fit: float(fit.energy_N))
 
 

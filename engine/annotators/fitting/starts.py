@@ -60,19 +60,17 @@ def placed(model: FitModel, joints_BJ3: Tensor, target: Target) -> Tensor:
 
 
 def given_start(model: FitModel, prior: PosePrior, start: Start, target: Target) -> Parameters:
-    """The caller's start; what of it is not finite, or behind the camera, is the mean start's. ValueError for wrong shapes."""
-    rows = len(target)
-    shapes = {"pose_N72": (rows, 72), "betas_N10": (rows, 10), "transl_N3": (rows, 3), "latent_N32": (rows, model.latent_dim)}
-    for name, expected in shapes.items():
-        value = getattr(start, name)
-        if value is not None and tuple(value.shape) != expected:
-            raise ValueError(f"start: expected {name} {expected}, found {tuple(value.shape)}")
-    mean = mean_start(model, target, torch.zeros(rows))
+    """The caller's start. A latent that is not finite is the encoder's; with anything else so, or behind the camera, it is the mean's."""
+    mean = mean_start(model, target, torch.zeros(len(target)))
     pose = start.pose_N72.to(model.device, torch.float32)
     rotmats = axis_angle_to_matrix(pose.nan_to_num(0, 0, 0).clamp(-100, 100).unflatten(1, (24, 3)))
-    latent = prior.encode(rotmats[:, 1:22])[0] if start.latent_N32 is None else start.latent_N32
+    held = next(prior.buffers()).device
+    latent = prior.encode(rotmats[:, 1:22].to(held))[0].to(model.device)
+    if start.latent_N32 is not None:
+        said = start.latent_N32.to(model.device, latent.dtype)
+        latent = torch.where(said.isfinite().all(1, keepdim=True), said, latent)
     values = Parameters(
-        latent.to(model.device, model.dtype),
+        latent.to(model.dtype),
         rotmats[:, 0].to(model.dtype),
         start.betas_N10.to(model.device, model.dtype),
         start.transl_N3.to(model.device, model.dtype),
