@@ -40,9 +40,9 @@ def find_chromium(playwright: Playwright) -> str | None:
     return next((path for path in found if path), own if Path(own).is_file() else None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests of a process."""
+    """A browser for the tests of a module: while one is there an event loop runs, which the tests of other modules must not meet."""
     with sync_playwright() as playwright:
         path = find_chromium(playwright)
         if path is None:

@@ -116,11 +116,10 @@ REASONS = {
 
 BODIES = {
     "open": "The bodies here are of the open body: a free, parametric model of the human body that comes with pseudogt. 72 numbers pose "
-    "it "
-    "(24 joint rotations) and 10 numbers shape it, laid out as in the widely used SMPL model, but they are not SMPL parameters: put into "
-    "SMPL they give a wrong shape.",
-    "smpl": "The bodies here are of SMPL, the parametric model of the human body most research uses: 72 numbers pose it (24 joint rotations) "
-    "and 10 numbers shape it. To turn the numbers into a body you need the SMPL model, which has a licence of its own.",
+    "it (24 joint rotations) and 10 numbers shape it, laid out as in the widely used SMPL model, but they are not SMPL parameters: put "
+    "into SMPL they give a wrong shape.",
+    "smpl": "The bodies here are of SMPL, the parametric model of the human body most research uses: 72 numbers pose it (24 joint "
+    "rotations) and 10 numbers shape it. To turn the numbers into a body you need the SMPL model, which has a licence of its own.",
 }
 
 CAMERA = (
