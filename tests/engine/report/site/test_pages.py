@@ -186,6 +186,20 @@ def test_hostile_names_stay_text(numbers, chromium):
         assert page.evaluate("window.hacked") is None and page.locator("main script, main b:has-text('bold')").count() == 0
 
 
+def test_of_a_licensed_body_the_persons_drawn_in_advance_can_be_turned(tmp_path, real_data, chromium):
+    (tmp_path / "smpl").mkdir()
+    (tmp_path / "smpl" / "SMPL_NEUTRAL.npz").symlink_to(real_data / "open_body" / "smpl_schema_6890.npz")
+    config = BodyConfig(kind="smpl", smpl_dir=str(tmp_path))
+    publish_rows(f"{tmp_path}/store", [make_rows([("p", str(i)) for i in range(4)], transl=(0, 0, 40))], load_body(config))
+    build_site(SiteConfig(release=f"{tmp_path}/store#made", out=f"{tmp_path}/site", pictures=3, body=config), quiet())
+    with visit(chromium, tmp_path / "site", "#gallery") as page:
+        turned = page.evaluate("PSEUDOGT.load('release').then(site => site.drawn.map(drawn => drawn[1]))")
+        for place, person in enumerate(shown_ids(page)):
+            go(page, f"#person/p/{person}")
+            assert page.locator(".canvas canvas").count() == (place in turned)
+            assert ("may not be published" in page.inner_text(".hint")) == (place not in turned)
+
+
 @pytest.mark.slow
 def test_ten_thousand_persons_scroll_with_few_cards_in_the_page(tmp_path, body, chromium):
     names = [(f"photo_{i // 2:05d}", str(i)) for i in range(12_000)]
