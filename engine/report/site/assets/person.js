@@ -11,6 +11,7 @@
   async function ready(site) {
     await PSEUDOGT.script("assets/three.js");
     await PSEUDOGT.script("assets/body.js");
+    await PSEUDOGT.script("assets/cameras.js");
     await PSEUDOGT.script("assets/viewer.js");
     if (!site.body_data) return { faces: PSEUDOGT_BODY.unpack(await PSEUDOGT.load("faces"), "u2") };
     body = body || PSEUDOGT_BODY.decode(await PSEUDOGT.load("body"));
