@@ -82,7 +82,7 @@
       if (viewer) {
         note.textContent = view === "camera" ? "The body as its virtual camera puts it onto the photograph."
           : view === "side" ? "From the person's side in the picture: leaning and bending in depth show here."
-            : "Drag to turn, pinch or scroll to come closer; arrow keys turn it too.";
+            : "Drag to turn, then pinch or scroll to come closer; arrow keys turn it too.";
       }
     }
     const toggle = (text, act, on) => {

@@ -41,10 +41,10 @@
   /** Lights as in engine.report.render, one that throws the shadow, and the floor for views that have one. */
   function makeScene() {
     const scene = new THREE.Scene();
-    const sun = new THREE.DirectionalLight(0xffffff, 1.9);
+    const sun = new THREE.DirectionalLight(0xffffff, 2.1);
     const fill = new THREE.DirectionalLight(0xffffff, 0.7);
     const rim = new THREE.DirectionalLight(0xffffff, 0.8);
-    sun.position.set(-1.8, 3.6, 2.4);
+    sun.position.set(-1.4, 3.6, 2);
     fill.position.set(0.75, -0.05, 0.66);
     rim.position.set(0.5, 0.7, -1);
     sun.shadow.mapSize.set(1024, 1024);
@@ -54,11 +54,11 @@
     const floor = new THREE.Group();
     const grid = new THREE.GridHelper(4, 16, 0x8a8f99, 0xb8bcc4);
     Object.assign(grid.material, { transparent: true, opacity: 0.45 });
-    const ground = new THREE.Mesh(new THREE.PlaneGeometry(4, 4), new THREE.ShadowMaterial({ opacity: 0.25 }));
+    const ground = new THREE.Mesh(new THREE.PlaneGeometry(4, 4), new THREE.ShadowMaterial({ opacity: 0.2 }));
     ground.rotation.x = -Math.PI / 2;
     ground.receiveShadow = true;
     floor.add(grid, ground);
-    scene.add(new THREE.HemisphereLight(0xffffff, 0x9aa0aa, 1.1), sun, fill, rim, floor);
+    scene.add(new THREE.HemisphereLight(0xffffff, 0x9aa0aa, 1.5), sun, fill, rim, floor);
     return { scene, sun, floor, dispose: () => [grid, ground, sun].forEach((part) => (part.geometry ? (part.geometry.dispose(), part.material.dispose()) : part.dispose())) };
   }
 
@@ -180,7 +180,7 @@
         const all = union(actors.map((a) => a.box), actors.map((a) => a.root.map((v) => -v)));
         floor.position.set(all.middle[0], all.low[1], all.middle[2]);
         sun.target.position.set(...all.middle);
-        sun.position.set(all.middle[0] - 1.8, all.middle[1] + 3.6, all.middle[2] + 2.4);
+        sun.position.set(all.middle[0] - 1.4, all.middle[1] + 3.6, all.middle[2] + 2);
         sun.target.updateMatrixWorld();
         if (!turned) frame(all);
       }

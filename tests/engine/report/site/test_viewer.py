@@ -195,9 +195,27 @@ def test_bodies_of_one_camera_hide_each_other_by_depth(page: Page, persons: list
     first = page.evaluate("viewer.picture()")
     page.evaluate("two => viewer.setPersons(two)", [{**behind, "colour": "#fb923c"}, {**persons[0], "colour": "#60a5fa"}])
     assert page.evaluate("viewer.picture()") == first
+    page.evaluate("viewer.setPersons([PERSONS[0]])")
+    alone = _drawn(page)
     page.evaluate("viewer.setPersons([{...PERSONS[0], transl: [0, NaN, 40]}, PERSONS[0]])")
-    assert "not finite" in page.locator(".pg-viewer-none").inner_text() and _drawn(page).mean() > 0.01
+    assert "not finite" in page.locator(".pg-viewer-none").inner_text() and (_drawn(page) == alone).all()
+    page.evaluate("viewer.setPersons([])")
+    assert not _drawn(page).any()
     page.evaluate("viewer.dispose()")
+
+
+def test_a_mesh_that_was_posed_before_is_drawn_without_a_body(page: Page, body: Body, persons: list[dict]) -> None:
+    page.evaluate("window.viewer = show([PERSONS[0]])")
+    posed = _drawn(page)
+    page.evaluate("viewer.dispose()")
+    values = json.dumps([mesh_values(_vertices(body, persons[0])), faces_values(body)])
+    page.evaluate(f"""() => {{
+        const [mesh, faces] = {values};
+        const person = {{...PERSONS[0], pose: null, vertices: PSEUDOGT_BODY.decodeMesh(mesh)}};
+        window.viewer = show([person], {{body: null, faces: PSEUDOGT_BODY.unpack(faces, "u2")}});
+    }}""")
+    assert (posed != _drawn(page)).mean() < 1e-3
+    page.evaluate("viewer.setView('free'); viewer.dispose()")
 
 
 def test_a_finger_turns_and_the_wheel_scrolls_the_page_until_the_body_is_clicked(chromium: Browser, page_path: Path) -> None:
