@@ -81,7 +81,7 @@
       if (joints) joints.style.display = markers && view === "camera" ? "" : "none";
       if (viewer) {
         note.textContent = view === "camera" ? "The body as its virtual camera puts it onto the photograph."
-          : view === "side" ? "From the person's side in the picture: leaning and bending in depth show here."
+          : view === "side" ? "From the right-hand side of the photograph: who faces the photographer looks to the left here, and leaning forward or back shows."
             : "Drag to turn, then pinch or scroll to come closer; arrow keys turn it too.";
       }
     }

@@ -57,7 +57,7 @@
     const names = site.datasets.map(([name]) => name);
     const select = h("select", { id: "quality-dataset", onchange: (event) => draw(event.target.value) }, h("option", { value: "" }, "all of them"), names.map((n, i) => h("option", { value: i }, n)));
     const drawnPlace = h("section", {}, h("h2", {}, "Drawn in advance"),
-      h("p", { class: "soft" }, "Left the photograph with the joints somebody marked, in the middle the fitted body over it, on the right the body from its side, where mistakes in depth show."));
+      h("p", { class: "soft" }, "Left the photograph with the joints somebody marked, in the middle the fitted body over it, on the right the body as seen from the right-hand side of the photograph, where mistakes in depth show."));
     put(main, 
       h("h1", {}, "Quality"),
       h("p", { class: "sentence" }, "How well the bodies match what is known of each person: the joints that somebody marked on the photograph. ",
