@@ -15,6 +15,7 @@ from schemas.sample import Instance
 TILE_PX = 144
 A, B = PALETTE[0], PALETTE[1]
 """Colours of the release and of the one it is compared with."""
+_MARKS: Colour = (253, 224, 71)
 _OPACITY = 0.85
 _LARGE_PX = 400
 _UNSEEN_WH = (1 << 24, 1 << 24)
@@ -57,7 +58,7 @@ def large(seen: Seen, window: Window, vertices_V3: np.ndarray, faces_F3: np.ndar
     person = Person(vertices_V3, tuple(map(float, focal)), tuple(map(float, princpt)), seen.instance or _UNMARKED)
     side = side_views(Figure(photo, [person]), faces_F3, _LARGE_PX, _LARGE_PX)
     if seen.instance is not None:
-        draw_keypoints(photo, seen.instance, window, A)
+        draw_keypoints(photo, seen.instance, window, _MARKS)
     return np.hstack([photo, over, side])
 
 

@@ -11,6 +11,7 @@
   async function ready(site) {
     await PSEUDOGT.script("assets/three.js");
     await PSEUDOGT.script("assets/body.js");
+    await PSEUDOGT.script("assets/cameras.js");
     await PSEUDOGT.script("assets/viewer.js");
     if (!site.body_data) return { faces: PSEUDOGT_BODY.unpack(await PSEUDOGT.load("faces"), "u2") };
     body = body || PSEUDOGT_BODY.decode(await PSEUDOGT.load("body"));
@@ -80,8 +81,8 @@
       if (joints) joints.style.display = markers && view === "camera" ? "" : "none";
       if (viewer) {
         note.textContent = view === "camera" ? "The body as its virtual camera puts it onto the photograph."
-          : view === "side" ? "From the person's side in the picture: leaning and bending in depth show here."
-            : "Drag to turn, pinch or scroll to come closer; arrow keys turn it too.";
+          : view === "side" ? "From the right-hand side of the photograph: who faces the photographer looks to the left here, and leaning forward or back shows."
+            : "Drag to turn, then pinch or scroll to come closer; arrow keys turn it too.";
       }
     }
     const toggle = (text, act, on) => {

@@ -25,8 +25,8 @@
     const some = site.quarantine;
     return h("section", {}, h("h2", {}, "What failed"),
       h("p", {}, "Set aside with a reason, so that nobody takes a broken photograph for a person without a pose."),
-      h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Reason"), h("th", { scope: "col", class: "number" }, "Persons"), h("th", { scope: "col" }, "Meaning"))),
-        h("tbody", {}, release.quarantined.map(([reason, n, meaning]) => h("tr", {}, h("th", { scope: "row" }, reason), h("td", { class: "number" }, count(n)), h("td", {}, meaning)))))),
+      h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Reason"), h("th", { scope: "col", class: "number" }, "Persons"))),
+        h("tbody", {}, release.quarantined.map(([reason, n, meaning]) => h("tr", {}, h("th", { scope: "row" }, reason, meaning && h("span", { class: "under" }, meaning)), h("td", { class: "number" }, count(n))))))),
       h("details", {}, h("summary", {}, some.length < site.quarantine_rows ? "The first " + count(some.length) + " of " + plural(site.quarantine_rows, "entry", "entries") : "One by one"),
         h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, some.map((row) =>
           h("tr", {}, h("td", {}, row.key), h("td", {}, row.annotation_id || ""), h("td", {}, row.reason), h("td", { class: "soft" }, row.message))))))));
@@ -57,7 +57,7 @@
     const names = site.datasets.map(([name]) => name);
     const select = h("select", { id: "quality-dataset", onchange: (event) => draw(event.target.value) }, h("option", { value: "" }, "all of them"), names.map((n, i) => h("option", { value: i }, n)));
     const drawnPlace = h("section", {}, h("h2", {}, "Drawn in advance"),
-      h("p", { class: "soft" }, "Left the photograph with the joints somebody marked, in the middle the fitted body over it, on the right the body from its side, where mistakes in depth show."));
+      h("p", { class: "soft" }, "Left the photograph with the joints somebody marked, in the middle the fitted body over it, on the right the body as seen from the right-hand side of the photograph, where mistakes in depth show."));
     put(main, 
       h("h1", {}, "Quality"),
       h("p", { class: "sentence" }, "How well the bodies match what is known of each person: the joints that somebody marked on the photograph. ",

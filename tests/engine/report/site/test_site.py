@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -107,7 +108,7 @@ def test_rows_arrive_in_the_page_as_they_are(tmp_path, body):
 
 
 def test_a_site_made_again_replaces_itself_and_touches_nothing_else(tmp_path, body):
-    people = write_people(f"{tmp_path}/people", body, images=2)
+    people = write_people(f"{tmp_path}/people", body, images=1, shards=1)
     write_release(f"{tmp_path}/store", "people", people, body, noise=0.1)
     (tmp_path / "site" / "data").mkdir(parents=True)
     (tmp_path / "site" / "data" / "mine.txt").write_text("mine")
@@ -115,7 +116,7 @@ def test_a_site_made_again_replaces_itself_and_touches_nothing_else(tmp_path, bo
     url = build_site(config, quiet())
     store = Store(config.out)
     first = store.list()
-    assert url.endswith("site/index.html") and len(store.list("photos")) == 4 and len(store.list("pictures")) == 3
+    assert url.endswith("site/index.html") and len(store.list("photos")) == 2 and len(store.list("pictures")) == 2
     for key in [*store.list("photos"), *store.list("pictures"), *store.list("thumbs")]:
         image = Image.open(io.BytesIO(store.get(key)))
         image.load()
@@ -152,7 +153,7 @@ def test_what_does_not_belong_together_is_refused_before_anything_is_written(tmp
 
 
 def test_a_damaged_photograph_costs_itself(tmp_path, body):
-    people = write_people(f"{tmp_path}/people", body, images=3, shards=1)
+    people = write_people(f"{tmp_path}/people", body, images=2, shards=1)
     write_release(f"{tmp_path}/store", "people", people, body)
     (entry,) = people.manifest.shards
     row = people.index(entry)[1]
@@ -160,11 +161,44 @@ def test_a_damaged_photograph_costs_itself(tmp_path, body):
     tar[row.image_offset : row.image_offset + row.image_size] = bytes(row.image_size)
     people.store.delete(entry.path)
     people.store.create(entry.path, bytes(tar))
-    config = SiteConfig(release=f"{tmp_path}/store#people", shard_set=people.url, out=f"{tmp_path}/site", pictures=6)
+    config = SiteConfig(release=f"{tmp_path}/store#people", shard_set=people.url, out=f"{tmp_path}/site", pictures=3)
     build_site(config, quiet())
     store = Store(config.out)
-    assert len(store.list("photos")) == 4 and len(store.list("pictures")) == 6
+    assert len(store.list("photos")) == 2 and len(store.list("pictures")) == 3
     assert value_of(store, "bodies-000")["joints"].count(None) == 2
+
+
+def test_of_a_licensed_body_there_are_posed_meshes_and_never_the_model(tmp_path, real_data):
+    (tmp_path / "smpl").mkdir()
+    (tmp_path / "smpl" / "SMPL_NEUTRAL.npz").symlink_to(real_data / "open_body" / "smpl_schema_6890.npz")
+    config = BodyConfig(kind="smpl", smpl_dir=str(tmp_path))
+    licensed = load_body(config)
+    publish_rows(f"{tmp_path}/store", [make_rows([("p", str(i)) for i in range(9)], transl=(0, 0, 5))], licensed)
+    site = SiteConfig(release=f"{tmp_path}/store#made", out=f"{tmp_path}/site", pictures=3, body=config)
+    with pytest.raises(ConfigError, match="made with body 'smpl'"):
+        build_site(site.model_copy(update={"body": BodyConfig()}), quiet())
+    build_site(site, quiet())
+    store = Store(site.out)
+    facts = value_of(store, "release")
+    meshes = [key for key in store.list("data") if "mesh-" in key]
+    assert not store.exists("data/body.js") and store.exists("data/faces.js") and facts["body_data"] is False
+    assert meshes == sorted(f"data/mesh-{drawn[1]:05d}.js" for drawn in facts["drawn"]) and len(meshes) == 3
+    place = facts["drawn"][0][1]
+    mesh, bodies = value_of(store, f"mesh-{place:05d}"), value_of(store, "bodies-000")
+    steps = np.frombuffer(base64.b64decode(mesh["values"]), "<i2").reshape(-1, 3)
+    pose, betas = (torch.from_numpy(floats(bodies[name]).reshape(9, -1)[place : place + 1].copy()) for name in ("pose", "betas"))
+    with torch.inference_mode():
+        expected = licensed(pose, betas, torch.tensor([[0.0, 0.0, 5.0]])).vertices_BV3[0].numpy()
+    np.testing.assert_allclose(steps * mesh["scale"] + mesh["origin"], expected, atol=5e-5)
+
+
+def test_a_site_goes_to_any_store(body):
+    root = "memory://pages"
+    publish_rows(f"{root}/store", [make_rows([("p", "1")])], body)
+    url = build_site(SiteConfig(release=f"{root}/store#made", out=f"{root}/site", pictures=1), quiet())
+    store = Store(f"{root}/site")
+    assert url == f"{root}/site/index.html"
+    assert json.loads(store.get("data/files.json")) == sorted(set(store.list()) - {"index.html", "data/files.json"})
 
 
 def test_the_command_line_takes_one_or_two_releases():
