@@ -3,7 +3,8 @@
 python jobs/report.py RELEASE [OTHER] --out=FOLDER [--shard_set=URL]     a site to look at a release with, or at two side by side
 python jobs/report.py --config report.yaml                               training curves, results and overlays -> index.html
 
-Either works with `ray job submit --working-dir . -- ...`. RELEASE is ROOT#NAME, ROOT#NAME@v3 or ROOT#NAME@TAG; `RELEASE --help` shows its options.
+RELEASE is ROOT#NAME, ROOT#NAME@v3 or ROOT#NAME@TAG; `jobs/report.py RELEASE --help` shows the options of its site, `--help` alone those of
+the report. Either works with `ray job submit --working-dir . -- ...`.
 """
 
 import sys

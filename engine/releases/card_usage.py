@@ -10,7 +10,6 @@ EXPORT_FORMATS = ("neuralannot", "spin", "eft", "cliff", "coco_json", "webdatase
 """Formats that `jobs/releases.py export` writes; a test compares them with engine/exchange/registry.py, which lies above this package."""
 
 _ARROW = """\
-```python
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,8 +19,7 @@ root = Path("ROOT")
 version = root / "releases" / "{name}" / "v{version:04d}"
 shards = pq.read_table(version / "shards.parquet").to_pylist()
 tables = [pq.read_table(root / "objects" / shard["sha256"][:2] / (shard["sha256"] + ".parquet")) for shard in shards]
-{selection}rows = pa.concat_tables(tables)
-```"""
+{selection}rows = pa.concat_tables(tables)"""
 _SELECTION = """\
 kept = pq.read_table(version / "selection.parquet")["rows"].to_pylist()
 tables = [table if rows is None else table.take(pa.array(rows, pa.int32())) for table, rows in zip(tables, kept)]
@@ -46,7 +44,9 @@ def loading(m: ReleaseManifest) -> list[str]:
         "ROOT is the store: the path or URL three folders above the one of this file. With `pyarrow` alone (docs/FORMAT.md of pseudogt "
         "describes every column, and has a reader that checks digests):",
         "",
-        _ARROW.format(name=m.name, version=m.version, selection=_SELECTION if m.selection is not None else ""),
+        "```python",
+        *arrow_program(m).splitlines(),
+        "```",
         "",
         "With pseudogt:",
         "",
@@ -61,6 +61,11 @@ def loading(m: ReleaseManifest) -> list[str]:
         f'Whether a copy is whole: `python jobs/releases.py verify "{reference}"`.',
         "",
     ]
+
+
+def arrow_program(m: ReleaseManifest) -> str:
+    """Python that reads a version's rows with `pyarrow` alone; ROOT in it stands for the store's folder."""
+    return _ARROW.format(name=m.name, version=m.version, selection=_SELECTION if m.selection is not None else "")
 
 
 def citing(m: ReleaseManifest, digest: str) -> list[str]:

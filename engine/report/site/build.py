@@ -80,17 +80,22 @@ class _Site:
         rows, places = read_counterparts(other, self._shown.names)
         self._other = other, changes, rows, places, changes_of(self._shown.rows, rows, places, changes.bodies)
 
+    @property
+    def _drawable(self) -> bool:
+        """Whether the other release is of the same body, so that this one draws it."""
+        return self._other is not None and self._other[0].manifest.lineage.get("body") == self._body.digest
+
     def write_chunk(self, number: int, start: int) -> None:
         """Everything of a thousand persons."""
         part = slice(start, start + CHUNK)
         rows = self._shown.rows.slice(start, CHUNK)
         theirs = places = changed = None
         if self._other is not None:
-            _, changes, other_rows, other_places, change = self._other
+            _, _, other_rows, other_places, change = self._other
             changed = {name: values[part] for name, values in change.items()}
             places = _compacted(other_places[part])
             theirs = other_rows.take(pa.array(other_places[part][other_places[part] >= 0]))
-        comparable = self._other is not None and self._other[0].manifest.body == self._body.name
+        comparable = self._drawable
         pictures = ChunkPictures(number, rows, self._body, theirs if comparable else None, places, self._config.crop_px)
         self._out.put_all(self._draw(pictures, start, part))
         self._out.put_all(pictures.sheets())
@@ -133,16 +138,15 @@ class _Site:
     def _compared(self) -> dict[str, Any] | None:
         if self._other is None:
             return None
-        other, changes, *_ = self._other
+        other, changes = self._other[:2]
         fields = ("only_a", "only_b", "changed", "same", "figure", "counts", "edges")
         about = {"name": other.manifest.name, "version": other.manifest.version, "digest": other.digest, "body": other.manifest.body}
-        drawable = other.manifest.body == self._body.name
         changed: list[Figure] = [f for f in CHANGES if changes.bodies.same or f.column != "mm"]
         return {name: getattr(changes, name) for name in fields} | {
             "other": about,
             "notes": list(changes.bodies.notes),
             "figures": [f._asdict() for f in changed],
-            "drawable": drawable,
+            "drawable": self._drawable,
         }
 
 
@@ -150,7 +154,8 @@ def _require_body(release: Release, body: Body) -> None:
     m = release.manifest
     if m.body != body.name or m.lineage.get("body", body.digest) != body.digest:
         raise ConfigError(
-            f"{release.where}: made with body {m.body!r} ({m.lineage.get('body', '')[:12]}), but --body is {body.name!r} ({body.digest[:12]}); "
+            f"{release.where}: made with body {m.body!r} ({m.lineage.get('body', '')[:12]}), but --body is {body.name!r} "
+            f"({body.digest[:12]}); "
             "give the release's: --body.kind and, for smpl, --body.smpl_dir"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.releases.card import LICENCES
-from engine.releases.card_usage import EXPORT_FORMATS, bibtex
+from engine.releases.card_usage import EXPORT_FORMATS, arrow_program, bibtex
 from engine.releases.store import Release
 from engine.report.site.words import BODIES, CAMERA, REASONS
 from schemas.manifests import ReleaseManifest
@@ -36,7 +36,7 @@ _TRAINED_ON = "annotator.trained_on.shard_set/"
 def describe(release: Release) -> dict[str, Any]:
     """Facts about a release, JSON values only. They say nothing of where its store is."""
     m = release.manifest
-    word = f"STORE#{m.name}@v{m.version:04d}"
+    word = f"ROOT#{m.name}@v{m.version:04d}"
     return {
         "name": m.name,
         "version": m.version,
@@ -90,24 +90,18 @@ def _lineage(m: ReleaseManifest) -> list[dict[str, Any]]:
 
 
 def _loading(m: ReleaseManifest, word: str) -> list[dict[str, str]]:
-    folder = f"releases/{m.name}/v{m.version:04d}"
-    python = f"""import pyarrow as pa, pyarrow.parquet as pq
-
-store = "STORE"  # the folder of the release store
-shards = pq.read_table(f"{{store}}/{folder}/shards.parquet").to_pylist()
-rows = pa.concat_tables(pq.read_table(f"{{store}}/objects/{{s['sha256'][:2]}}/{{s['sha256']}}.parquet") for s in shards)
-print(rows.num_rows, rows.column_names)  # one row is one person"""
-    if getattr(m, "selection", None) is not None:
-        python += f"\n\n# This release keeps a part of those rows: {folder}/selection.parquet says which (docs/FORMAT.md has the lines)."
-    train = f"""python jobs/train_estimator.py --config train.yaml
+    train = f'''python jobs/train_estimator.py --config train.yaml
 
 # in train.yaml
 loading:
-  itw: [{{url: SHARD_SET, release_url: STORE, release_name: {m.name}, release_version: {m.version}}}]"""
-    blocks = [
-        {"title": "In Python, with pyarrow alone", "text": python},
+  itw: [{{url: SHARDS, release: "{word}"}}]'''
+    exports = [f'python jobs/releases.py export "{word}" --format={name} --shard_set=SHARDS --out=FOLDER/{name}' for name in EXPORT_FORMATS]
+    return [
+        {
+            "title": "In Python, with pyarrow alone",
+            "text": f"{arrow_program(m)}\nprint(rows.num_rows, rows.column_names)  # one row a person",
+        },
         {"title": "To train a network with it", "text": train},
-        {"title": "To check every byte of it", "text": f"python jobs/releases.py verify \"{word}\""},
+        {"title": "To check every byte of it", "text": f'python jobs/releases.py verify "{word}"'},
+        {"title": "As files of another format", "text": "\n".join(exports)},
     ]
-    lines = [f'python jobs/releases.py export "{word}" --format={name} --shard_set=SHARD_SET --out=FOLDER/{name}' for name in EXPORT_FORMATS]
-    return [*blocks, {"title": "As files of another format", "text": "\n".join(lines)}]

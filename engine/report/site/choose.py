@@ -30,7 +30,7 @@ def choose(score_N: np.ndarray, most: int) -> np.ndarray:
 
 
 def mixed_order(keys: list[str], persons: list[str]) -> np.ndarray:
-    """An order (M,) by a digest of the photograph's name: like a draw at random, the same for the same persons, photographs kept together."""
+    """An order (M,) by a digest of the photograph's name: like a draw, always the same, the persons of a photograph side by side."""
     digests = [blake2b(key.encode(), digest_size=8).digest() for key in keys]
     return np.array(sorted(range(len(keys)), key=lambda i: (digests[i], keys[i], persons[i])), np.int64)
 

@@ -26,6 +26,6 @@ class SiteConfig(Config):
         description="persons drawn large in advance: a third each of the worst, the best and at random; of a licensed body, which may not be on "
         "the site itself, only these can be turned in 3D",
     )
-    most: int = Field(10_000, ge=1, le=50_000, description="persons on the site; of a larger release the worst, the best and evenly drawn ones")
+    most: int = Field(10_000, ge=1, le=50_000, description="persons on the site; of a larger release the worst, the best, others evenly")
     crop_px: int = Field(384, ge=64, le=1024, description="longest side of a person's photograph on the site, never enlarged. Pixels")
     body: BodyConfig = Field(default=BodyConfig(), description="body of the release")

@@ -44,9 +44,7 @@ def persons_file(number: int, rows: pa.Table, changes: Mapping[str, np.ndarray] 
     return _file(f"persons-{number:03d}", value)
 
 
-def bodies_file(
-    number: int, rows: pa.Table, windows_C4: np.ndarray, photo_px_C: np.ndarray, instances: Sequence[Instance | None]
-) -> File:
+def bodies_file(number: int, rows: pa.Table, windows_C4: np.ndarray, photo_px_C: np.ndarray, instances: Sequence[Instance | None]) -> File:
     """Parameters, cameras, windows of the photographs and marked joints of a chunk."""
     value: dict[str, Any] = _parameters(rows) | {
         "bbox": packed(vectors(rows, "bbox_xywh")),

@@ -15,6 +15,7 @@ from schemas.sample import Instance
 TILE_PX = 144
 A, B = PALETTE[0], PALETTE[1]
 """Colours of the release and of the one it is compared with."""
+_MARKS: Colour = (253, 224, 71)
 _OPACITY = 0.85
 _LARGE_PX = 400
 _UNSEEN_WH = (1 << 24, 1 << 24)
@@ -38,7 +39,9 @@ def cut(seen: Seen, window: Window, size: int) -> np.ndarray:
     return cut_out(seen.image_HW3, window, size, size)
 
 
-def overlay(picture: np.ndarray, window: Window, vertices_V3: np.ndarray, faces_F3: np.ndarray, focal, princpt, colour: Colour) -> np.ndarray:
+def overlay(
+    picture: np.ndarray, window: Window, vertices_V3: np.ndarray, faces_F3: np.ndarray, focal, princpt, colour: Colour
+) -> np.ndarray:
     """The mesh (camera frame, metres) over a picture of the window; the picture itself where the mesh cannot be drawn."""
     size = picture.shape[0]
     view = View(tuple(map(float, focal)), tuple(map(float, princpt)), size, size).window(*window, size, size)
@@ -55,7 +58,7 @@ def large(seen: Seen, window: Window, vertices_V3: np.ndarray, faces_F3: np.ndar
     person = Person(vertices_V3, tuple(map(float, focal)), tuple(map(float, princpt)), seen.instance or _UNMARKED)
     side = side_views(Figure(photo, [person]), faces_F3, _LARGE_PX, _LARGE_PX)
     if seen.instance is not None:
-        draw_keypoints(photo, seen.instance, window, A)
+        draw_keypoints(photo, seen.instance, window, _MARKS)
     return np.hstack([photo, over, side])
 
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 from engine.body.smpl import Body
 from engine.evaluation.meshes import mesh
 from engine.report.overlay import encode_jpeg
+from engine.report.render import Colour
 from engine.report.site.drawing import TILE_PX, A, B, Window, cut, large, overlay, window_of
 from engine.report.site.persons import vectors
 from engine.report.site.photographs import Seen
-from engine.report.render import Colour
 from schemas.sample import Instance
 
 CHUNK = 1000

@@ -103,7 +103,7 @@ REASONS = {
     "degenerate_box": "nothing of the person's box lies inside the photograph",
     "duplicate_id": "the photograph has two persons of the same id; the first was kept",
     "person_error": "the annotator failed on this person",
-    "non_finite": "the annotator's answer has numbers that are none",
+    "non_finite": "the annotator's answer has values that are not finite numbers",
     "behind_camera": "the fitted body is behind the camera",
     "shard_corrupt": "the file with the photographs is damaged",
     "process_died": "the process that worked on the file died",
@@ -115,11 +115,11 @@ REASONS = {
 }
 
 BODIES = {
-    "open": "The bodies here are of the open body: a free, parametric model of the human body that comes with pseudogt. 72 numbers pose it "
-    "(24 joint rotations) and 10 numbers shape it, laid out as in the widely used SMPL model, but they are not SMPL parameters: put into "
-    "SMPL they give a wrong shape.",
-    "smpl": "The bodies here are of SMPL, the parametric model of the human body most research uses: 72 numbers pose it (24 joint rotations) "
-    "and 10 numbers shape it. To turn the numbers into a body you need the SMPL model, which has a licence of its own.",
+    "open": "The bodies here are of the open body: a free, parametric model of the human body that comes with pseudogt. 72 numbers pose "
+    "it (24 joint rotations) and 10 numbers shape it, laid out as in the widely used SMPL model, but they are not SMPL parameters: put "
+    "into SMPL they give a wrong shape.",
+    "smpl": "The bodies here are of SMPL, the parametric model of the human body most research uses: 72 numbers pose it (24 joint "
+    "rotations) and 10 numbers shape it. To turn the numbers into a body you need the SMPL model, which has a licence of its own.",
 }
 
 CAMERA = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 
 from engine.errors import AlreadyExists, MissingInput
 from engine.releases.parallel import in_parallel
@@ -54,10 +55,8 @@ class SiteFiles:
         return 1 if self.store.protocol in ("file", "memory") else _THREADS
 
     def _delete(self, key: str) -> None:
-        try:
+        with suppress(MissingInput):
             self.store.delete(key)
-        except MissingInput:
-            pass
 
 
 def _ours(key: str) -> bool:

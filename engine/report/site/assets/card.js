@@ -9,8 +9,8 @@
     for (const [reason, n, meaning] of release.quarantined) parts.push(["quarantined", "failed: " + reason, n, meaning]);
     const bar = h("div", { class: "law", role: "img", "aria-label": parts.map(([, title, n]) => count(n) + " " + title).join(", ") },
       parts.map(([kind, title, n]) => n > 0 && h("span", { class: kind, style: { flexGrow: n }, title: title + ": " + count(n) })));
-    const rows = parts.map(([kind, title, n, meaning]) => h("tr", {}, h("td", {}, h("span", { class: "dot " + kind }), title),
-      h("td", { class: "number" }, count(n)), h("td", { class: "number" }, percent(release.planned ? n / release.planned : 0)), h("td", { class: "soft" }, meaning)));
+    const rows = parts.map(([kind, title, n, meaning]) => h("tr", {}, h("td", {}, h("span", { class: "dot " + kind }), title, meaning && h("span", { class: "under" }, meaning)),
+      h("td", { class: "number" }, count(n)), h("td", { class: "number" }, percent(release.planned ? n / release.planned : 0))));
     return h("section", {}, h("h2", {}, "What became of everybody"),
       h("p", {}, "Of ", h("b", {}, plural(release.planned, "person")), " marked in the photographs, every one is accounted for: nobody is dropped without a reason."),
       bar, h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, rows))));
@@ -48,7 +48,7 @@
           h("div", {}, h("h3", {}, "A camera"), h("p", {}, release.camera_meaning)),
           h("div", {}, h("h3", {}, "A score"), h("p", {}, site.figures[0].meaning, " ", h("a", { href: "#quality" }, "All figures"))))),
       h("section", {}, h("h2", {}, "How to load it"),
-        h("p", { class: "soft" }, "STORE stands for the folder or URL of the release store, SHARD_SET for that of the photographs it was made from. This version is called ",
+        h("p", { class: "soft" }, "ROOT stands for the folder or URL of the release store, SHARDS for that of the photographs it was made from. This version is called ",
           h("code", {}, release.reference), "."),
         release.loading.map((way, i) => h("details", { open: i === 0 }, h("summary", {}, way.title), block(way.text, "the lines")))),
       h("section", {}, h("h2", {}, "How to cite it"), block(release.citation, "the BibTeX entry")),

@@ -73,7 +73,12 @@ window.PSEUDOGT = (function () {
     return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3);
   }
 
-  const percent = (share) => (share > 0 && share < 0.001 ? "< 0.1 %" : (100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0) + " %");
+  /** A share as a percentage; one of the two ends only where it is exactly that. */
+  function percent(share) {
+    if (share > 0 && share < 0.001) return "< 0.1 %";
+    if (share > 0.999 && share < 1) return "> 99.9 %";
+    return (100 * share).toFixed(share === 0 || share === 1 || (share > 0.1 && share < 0.99) ? 0 : 1) + " %";
+  }
 
   /** Tells a screen reader. */
   function say(text) {

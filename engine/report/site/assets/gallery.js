@@ -9,9 +9,10 @@
   function select(people, wanted) {
     const words = wanted.text.trim().toLowerCase().split(/\s+/).filter(Boolean);
     const score = people.figures.score;
+    const [low, high] = [Math.fround(wanted.low), Math.fround(wanted.high)];
     const places = [];
     for (let i = 0; i < people.count; i++) {
-      if (score[i] < wanted.low || score[i] > wanted.high) continue;
+      if (score[i] < low || score[i] > high) continue;
       if (wanted.dataset && people.dataset[i] !== wanted.dataset) continue;
       if (words.length && !words.every((word) => people.words[i].includes(word))) continue;
       places.push(i);

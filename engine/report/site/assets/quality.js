@@ -25,8 +25,8 @@
     const some = site.quarantine;
     return h("section", {}, h("h2", {}, "What failed"),
       h("p", {}, "Set aside with a reason, so that nobody takes a broken photograph for a person without a pose."),
-      h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Reason"), h("th", { scope: "col", class: "number" }, "Persons"), h("th", { scope: "col" }, "Meaning"))),
-        h("tbody", {}, release.quarantined.map(([reason, n, meaning]) => h("tr", {}, h("th", { scope: "row" }, reason), h("td", { class: "number" }, count(n)), h("td", {}, meaning)))))),
+      h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Reason"), h("th", { scope: "col", class: "number" }, "Persons"))),
+        h("tbody", {}, release.quarantined.map(([reason, n, meaning]) => h("tr", {}, h("th", { scope: "row" }, reason, meaning && h("span", { class: "under" }, meaning)), h("td", { class: "number" }, count(n))))))),
       h("details", {}, h("summary", {}, some.length < site.quarantine_rows ? "The first " + count(some.length) + " of " + plural(site.quarantine_rows, "entry", "entries") : "One by one"),
         h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, some.map((row) =>
           h("tr", {}, h("td", {}, row.key), h("td", {}, row.annotation_id || ""), h("td", {}, row.reason), h("td", { class: "soft" }, row.message))))))));

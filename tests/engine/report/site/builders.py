@@ -37,7 +37,10 @@ def make_rows(names: Sequence[tuple[str, str]], datasets: Sequence[str] = ("made
     columns["valid_joints"] = np.full(count, 17, np.int16)
     columns["dataset"] = [datasets[i % len(datasets)] for i in range(count)]
     columns["key"], columns["annotation_id"] = ([name[i] for name in names] for i in range(2))
-    arrays = [pa.array(columns[f.name]).cast(f.type) if not isinstance(columns[f.name], pa.Array) else columns[f.name].cast(f.type) for f in PSEUDO_GT_SCHEMA]
+    arrays = [
+        pa.array(columns[f.name]).cast(f.type) if not isinstance(columns[f.name], pa.Array) else columns[f.name].cast(f.type)
+        for f in PSEUDO_GT_SCHEMA
+    ]
     return pa.Table.from_arrays(arrays, schema=PSEUDO_GT_SCHEMA)
 
 
