@@ -43,7 +43,7 @@ def find_chromium(playwright: Playwright) -> str | None:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for a module's tests; no longer, for playwright keeps an event loop running, which other tests must not meet."""
+    """A browser for the tests of a module: while one is there an event loop runs, which the tests of other modules must not meet."""
     with sync_playwright() as playwright:
         path = find_chromium(playwright)
         if path is None:
