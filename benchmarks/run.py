@@ -14,7 +14,19 @@ from multiprocessing import get_context
 from rich.console import Console
 from rich.table import Table
 
-BENCHMARKS = ("ingest", "body_joints", "annotators", "train_loop", "loading", "annotate", "fanout_costs", "growth", "releases", "resubmit")
+BENCHMARKS = (
+    "ingest",
+    "body_joints",
+    "annotators",
+    "baselines",
+    "train_loop",
+    "loading",
+    "annotate",
+    "fanout_costs",
+    "growth",
+    "releases",
+    "resubmit",
+)  # fmt: skip
 OUT = "bench.json"
 
 
