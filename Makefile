@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= demo_out
 COCO ?=
 
-.PHONY: demo test bench formats chaos lint setup clean
+.PHONY: demo test bench formats chaos browser lint setup clean
 
 setup: $(VENV)/.installed
 
@@ -19,9 +19,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/python jobs/demo.py --out $(OUT) $(if $(COCO),--coco $(COCO))
 
-test: setup
+test: setup browser
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Pages are tested in a real browser: the machine's Chromium, else Debian's package or Playwright's own, where either can be had. Without one these
+# tests are skipped, and say so.
+browser: setup
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y -qq chromium >/dev/null 2>&1; } || \
+	  $(BIN)/python -m playwright install chromium >/dev/null 2>&1 || echo "no browser could be installed: tests of pages will be skipped"
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -205,6 +205,9 @@ class ReleaseManifest(Record):
     """One row a shard: what its ShardCommit says, but for the quarantine rows."""
     quarantine: TableFile
     """One row for everything that could not be annotated."""
+    annotator: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    """The kind of annotator, as the plan names it: a network's name, 'mean_pose', 'smplify', 'eft', or 'import:' and a format. Releases
+    made before this field are without."""
     selection: TableFile | None = Field(default=None, exclude_if=lambda file: file is None)
     """Of a derived release: which rows of the objects are its own. Without it, all are; and manifests without it keep their bytes."""
     planned: int

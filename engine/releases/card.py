@@ -20,8 +20,12 @@ from schemas.records import sha256_hex
 
 _PERCENTILES = (10, 50, 90)
 
-_ORIGIN = {False: "Predicted by a network", True: "Read from files that others made"}
-_LICENCE = {
+_ORIGIN = {
+    "mean_pose": "The same pose and shape for everybody, a baseline",
+    "smplify": "Fitted to the annotated 2D joints, person by person",
+    "eft": "Predicted by a network that was fine-tuned to each person's annotated 2D joints",
+}
+LICENCES = {
     "open": (
         "Body: the open body that ships with pseudogt (Apache-2.0 / CC0 sources). The parameters have SMPL's layout but belong to the open "
         "body; they are not SMPL parameters and give a wrong shape when put into SMPL."
@@ -59,6 +63,12 @@ def check_card(card: bytes, m: ReleaseManifest, digest: str) -> None:
         raise ReleaseError("expected the card of its manifest, found another text; the card or the manifest was edited or damaged")
 
 
+def _origin(m: ReleaseManifest) -> str:
+    if (m.annotator or "").startswith("import:") or "import" in m.lineage:
+        return "Read from files that others made"
+    return _ORIGIN.get(m.annotator or "", "Predicted by a network")
+
+
 def _title(m: ReleaseManifest) -> str:
     return f"# {m.name} v{m.version:04d}"
 
@@ -78,7 +88,7 @@ def _facts(m: ReleaseManifest, digest: str) -> str:
             _title(m),
             "",
             f"3D pseudo-ground-truth (pose, shape, camera) of {m.annotated} persons of {m.dataset}/{m.split}, in {m.shards.rows} shards.",
-            f"{_made(m, digest)} {_ORIGIN['import' in m.lineage]}, not measured: see Quality.",
+            f"{_made(m, digest)} {_origin(m)}, not measured: see Quality.",
             *_derived(m),
             "",
             "## Instances",
@@ -100,7 +110,7 @@ def _facts(m: ReleaseManifest, digest: str) -> str:
             "",
             "## Licences",
             "",
-            f"- {_LICENCE.get(m.body, f'Body: {m.body}.')}",
+            f"- {LICENCES.get(m.body, f'Body: {m.body}.')}",
             f"- The photographs are not in this release. They and their 2D annotations stay under the licence of {m.dataset}.",
             "- The annotator's training data may put terms of their own on what is learned from them (Human3.6M, 3DPW: research only).",
             "",

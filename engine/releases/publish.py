@@ -55,6 +55,7 @@ def draft_release(
         plan_digest=plan.digest(),
         lineage=dict(lineage),
         body=body,
+        annotator=plan.annotator,
         settings=plan.settings,
         shards=table_file("shards.parquet", tables, shards),
         quarantine=table_file("quarantine.parquet", tables, quarantine),

@@ -108,7 +108,7 @@ def plan_problems(release: Release, readable: bool) -> Iterator[str]:
         plan.annotator_digest,
         plan.body_digest,
         plan.prior_digest,
-    ):
+    ) or m.annotator not in (None, plan.annotator):
         yield "dataset, settings or lineage of the manifest are not those of its plan"
     if readable:
         columns = {"index": "index", "sha256": "source_sha256", "instances": "planned"}

@@ -35,7 +35,7 @@ PALETTE: tuple[Colour, ...] = (
     (248, 113, 113),
 )
 TRUTH_COLOUR: Colour = (190, 190, 190)
-_BACKGROUND, _INK = (246, 247, 249), (31, 41, 55)
+BACKGROUND, _INK = (246, 247, 249), (31, 41, 55)
 _MAX_SIDE_VIEWS = 6
 _SIDE_DISTANCE_M = 50.0
 _OPACITY = 0.82
@@ -101,7 +101,7 @@ def photo_and_overlay(figure: Figure, faces_F3: np.ndarray, width: int, height: 
         view = View(person.focal, person.princpt, w, h).window(*box, width, height)
         overlay = composite(overlay, render_mesh(person.vertices_V3, faces_F3, view, PALETTE[i % len(PALETTE)]), _OPACITY)
     for i, person in enumerate(figure.persons):
-        _draw_keypoints(photo, person.instance, box, PALETTE[i % len(PALETTE)])
+        draw_keypoints(photo, person.instance, box, PALETTE[i % len(PALETTE)])
     return photo, overlay
 
 
@@ -111,7 +111,7 @@ def side_views(figure: Figure, faces_F3: np.ndarray, width: int, height: int) ->
     The six persons with the largest boxes, in as many rows as show them largest.
     """
     groups = [_turned(figure.persons[i], faces_F3, PALETTE[i % len(PALETTE)]) for i in _largest(figure.persons, _MAX_SIDE_VIEWS)]
-    ground = np.full((height, width, 3), _BACKGROUND, np.uint8)
+    ground = np.full((height, width, 3), BACKGROUND, np.uint8)
     if not groups:
         return ground
     choices = []
@@ -192,11 +192,11 @@ def cut_out(image: np.ndarray, box: tuple[int, int, int, int], width: int, heigh
     h, w = image.shape[:2]
     inside = image[max(top, 0) : min(bottom, h), max(left, 0) : min(right, w)]
     padding = (max(-top, 0), max(bottom - h, 0), max(-left, 0), max(right - w, 0))
-    padded = cv2.copyMakeBorder(inside, *padding, cv2.BORDER_CONSTANT, value=_BACKGROUND)
+    padded = cv2.copyMakeBorder(inside, *padding, cv2.BORDER_CONSTANT, value=BACKGROUND)
     return cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA if right - left > width else cv2.INTER_LINEAR)
 
 
-def _draw_keypoints(photo: np.ndarray, instance: Instance, box: tuple[int, int, int, int], colour: Colour) -> None:
+def draw_keypoints(photo: np.ndarray, instance: Instance, box: tuple[int, int, int, int], colour: Colour) -> None:
     left, top, right, bottom = box
     scale = np.array([photo.shape[1] / (right - left), photo.shape[0] / (bottom - top)])
     pixels = (np.asarray(instance.joints_img) + 0.5 - (left, top)) * scale - 0.5

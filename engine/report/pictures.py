@@ -85,7 +85,7 @@ def true_shape(instance: Instance, body: Body) -> Shape | None:
 def _figures(groups: Sequence[tuple[str, list[Row]]], shards: ShardSet, body: Body, caption: Caption, truth: Truth) -> Iterator[Figure]:
     places = _places(shards, {key for key, _ in groups})
     for key, rows in groups:
-        sample, image = _read(shards, *places[key])
+        sample, image = read_sample(shards, *places[key])
         instances = {instance.annotation_id: instance for instance in sample.instances}
         mine = [row for row in rows if row["annotation_id"] in instances]
         persons = [_person(row, instances[row["annotation_id"]], body, truth) for row in mine]
@@ -110,8 +110,11 @@ def _places(shards: ShardSet, keys: set[str]) -> dict[str, tuple[ShardEntry, Sha
     return places
 
 
-def _read(shards: ShardSet, entry: ShardEntry, row: ShardIndexRow) -> tuple[Sample, np.ndarray]:
-    """One sample by two small range reads, so that a few pictures do not cost whole remote shards."""
+def read_sample(shards: ShardSet, entry: ShardEntry, row: ShardIndexRow) -> tuple[Sample, np.ndarray]:
+    """One sample and its photograph by two small range reads, so that a few pictures do not cost whole remote shards.
+
+    ShardCorrupt if either cannot be read.
+    """
     record = shards.store.get(entry.path, row.json_offset, row.json_offset + row.json_size)
     data = shards.store.get(entry.path, row.image_offset, row.image_offset + row.image_size)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
