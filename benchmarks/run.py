@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from rich.console import Console
 from rich.table import Table
 
-BENCHMARKS = ("ingest", "body_joints", "fitting", "annotators", "train_loop", "loading", "annotate", "fanout_costs")
+BENCHMARKS = ("ingest", "body_joints", "fitting", "annotators", "baselines", "train_loop", "loading", "annotate", "fanout_costs")
 BENCHMARKS += ("growth", "releases", "resubmit")
 OUT = "bench.json"
 

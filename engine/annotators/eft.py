@@ -24,23 +24,20 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
-from engine.annotators.base import LATENT_SIZE, AnnotatorIdentity, Prediction
-from engine.annotators.identity import read_identity
+from engine.annotators.base import LATENT_SIZE, Prediction
+from engine.annotators.identity import eft_identity
 from engine.annotators.seen import Seen
-from engine.annotators.smplify_config import EFT, EftConfig
+from engine.annotators.smplify_config import EftConfig
 from engine.body.cameras import project, virtual_camera
 from engine.body.rotations import matrix_to_axis_angle
 from engine.body.smpl import Body
-from engine.errors import CheckpointMismatch, ConfigError
+from engine.errors import CheckpointMismatch
 from engine.models.estimator import Estimator
 from engine.training.checkpoint import load_network
 from schemas.checkpoints import network_name
 from schemas.crops import CropSpec
-from schemas.records import canonical_json, sha256_hex
 from schemas.skeletons import POSE2POSE33
 
-_VERSION = 1
-"""Raised whenever the same settings would give other bodies."""
 _TOGETHER = 16
 """Persons whose heads are tuned at a time. Part of the bytes: sums over another number may round otherwise."""
 _IGNORED = tuple(POSE2POSE33.index(name) for name in ("Pelvis", "L_Hip", "R_Hip", "L_Ankle", "R_Ankle"))
@@ -73,12 +70,12 @@ class EftAnnotator:
         frozen = {id(p) for m in self._model.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
         if config.trainable == "head":
             frozen |= {id(p) for p in self._model.backbone.parameters()}
-        self._start = {name: p.detach() for name, p in self._model.named_parameters() if id(p) not in frozen}
         focal, princpt = (torch.from_numpy(value).to(self._device) for value in virtual_camera(self.crop.hw))
         self._camera, self._half = (focal, princpt), self.crop.height / 2
         self._backbone = self._model.features
         if config.trainable == "head":
             self._model.features = lambda features: features  # ty: ignore[invalid-assignment]
+        self._start = self._reached({name: p.detach() for name, p in self._model.named_parameters() if id(p) not in frozen})
 
     @property
     def digest(self) -> str:
@@ -93,12 +90,7 @@ class EftAnnotator:
         images = torch.from_numpy(np.ascontiguousarray(crops_NHW3)).to(self._device).permute(0, 3, 1, 2)
         joints = (torch.from_numpy(seen.joints_BJ2).to(self._device) - self._camera[1]) / self._half
         weight = torch.from_numpy(seen.weight_BJ).to(self._device)
-        if self._config.trainable == "head":
-            with torch.no_grad():
-                inputs = self._backbone(images)
-            step = _TOGETHER
-        else:
-            inputs, step = images, 1
+        inputs, step = self._inputs(images), _TOGETHER if self._config.trainable == "head" else 1
         parts = [
             self._tuned(*_padded(step, inputs[i : i + step], joints[i : i + step], weight[i : i + step]))
             for i in range(0, len(images), step)
@@ -106,6 +98,23 @@ class EftAnnotator:
         rotmats, betas, transl, latent = (torch.cat(values)[: len(images)] for values in zip(*parts, strict=True))
         values = (matrix_to_axis_angle(rotmats).flatten(1), betas, transl, latent)
         return Prediction(*(value.float().cpu().numpy() for value in values))
+
+    def _reached(self, weights: Weights) -> Weights:
+        """Those of these weights that the body depends on: nothing else would move (Pose2Pose detaches its PositionNet's joints)."""
+        blank = torch.zeros(1, 3, *self.crop.hw, dtype=torch.uint8, device=self._device)
+        with torch.enable_grad():
+            copies = {name: p.clone().requires_grad_() for name, p in weights.items()}
+            out = functional_call(self._model, copies, ({"image": self._inputs(blank)},))
+            told = out.joints_B333.sum() + out.cam_transl_B3.sum() + out.betas_B10.sum()
+            found = torch.autograd.grad(told, list(copies.values()), allow_unused=True)
+        return {name: weights[name] for name, gradient in zip(copies, found, strict=True) if gradient is not None}
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        """What the tuned part is given of crops (N, 3, H, W): their features, or themselves."""
+        if self._config.trainable == "all":
+            return images
+        with torch.no_grad():
+            return self._backbone(images)
 
     def _tuned(self, inputs: Tensor, joints_PJ2: Tensor, weight_PJ: Tensor) -> Said:
         """What the networks of P persons say in the end, each tuned to its own joints."""
@@ -129,7 +138,7 @@ class EftAnnotator:
                 active_P = active_P & (error_P >= config.enough)
                 if not bool(active_P.any()):
                     break
-                _adam_step(weights, gradients, moments, i, config.lr, active_P)
+                _adam_step(weights, gradients, moments, i, config.learning_rate, active_P)
         assert kept is not None
         return tuple(value.detach() for value in kept)
 
@@ -154,23 +163,6 @@ def shin_loss(projected_J2: Tensor, joints_J2: Tensor, weight_J: Tensor) -> Tens
     weight = weight_J[knees] * weight_J[ankles] * (theirs.norm(dim=1) >= _SHORT_SHIN)
     cosine = nn.functional.cosine_similarity(ours, torch.where(weight[:, None] > 0, theirs, torch.ones_like(theirs)), dim=1)
     return (weight * (1 - cosine)).sum()
-
-
-def eft_identity(config: EftConfig) -> AnnotatorIdentity:
-    """Who an annotator of this config is, from the manifest of its base alone. ConfigError without a base."""
-    if config.base is None:
-        raise ConfigError("annotator 'eft' needs eft.base, the URL of the training run or checkpoint that is fine-tuned")
-    base = read_identity(config.base)
-    content = {"kind": EFT, "version": _VERSION, "config": config.model_dump(mode="json", exclude={"base"}), "base": base.digest}
-    return AnnotatorIdentity(
-        EFT,
-        sha256_hex(canonical_json(content)),
-        base.body_name,
-        base.body_digest,
-        base.prior_digest,
-        location=base.location,
-        lineage={"base": base.digest} | {f"base.{name}": digest for name, digest in base.lineage.items()},
-    )
 
 
 def _alone(one: Callable[..., Any]) -> Callable[..., Any]:

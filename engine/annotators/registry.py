@@ -8,7 +8,7 @@ from functools import partial
 from pydantic import Field
 
 from engine.annotators.base import Annotator, AnnotatorIdentity
-from engine.annotators.identity import read_identity
+from engine.annotators.identity import eft_identity, read_identity, smplify_identity
 from engine.annotators.mean_pose import NAME as MEAN_POSE
 from engine.annotators.mean_pose import MeanPoseAnnotator, MeanPoseConfig
 from engine.annotators.network_config import NetworkAnnotatorConfig
@@ -36,16 +36,12 @@ def resolve_annotator(annotator: str, configs: AnnotatorsConfig, device: str) ->
     if annotator == MEAN_POSE:
         return MeanPoseAnnotator(configs.mean_pose).identity(), partial(MeanPoseAnnotator, configs.mean_pose)
     if annotator == SMPLIFY:
-        from engine.annotators.smplify import SmplifyAnnotator, smplify_identity  # torch: other plans do without
-
         identity = smplify_identity(configs.smplify)
         settled = configs.smplify.model_copy(update={"init": identity.location or None})
-        return identity, partial(SmplifyAnnotator, settled, device)
+        return identity, partial(_load_smplify, settled, device)
     if annotator == EFT:
-        from engine.annotators.eft import EftAnnotator, eft_identity  # as above
-
         identity = eft_identity(configs.eft)
-        return identity, partial(EftAnnotator, configs.eft.model_copy(update={"base": identity.location}), device)
+        return identity, partial(_load_eft, configs.eft.model_copy(update={"base": identity.location}), device)
     identity = read_identity(annotator)
     return identity, partial(_load_network, identity.location, device, configs.network)
 
@@ -54,3 +50,15 @@ def _load_network(location: str, device: str, network: NetworkAnnotatorConfig) -
     from engine.annotators.network import NetworkAnnotator  # torch: a worker needs it, a plan does not
 
     return NetworkAnnotator.from_checkpoint(location, device, network)
+
+
+def _load_smplify(config: SmplifyConfig, device: str) -> Annotator:
+    from engine.annotators.smplify import SmplifyAnnotator  # torch, as above
+
+    return SmplifyAnnotator(config, device)
+
+
+def _load_eft(config: EftConfig, device: str) -> Annotator:
+    from engine.annotators.eft import EftAnnotator  # torch, as above
+
+    return EftAnnotator(config, device)

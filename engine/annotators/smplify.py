@@ -9,27 +9,21 @@ Shape suffixes: N crops, J joints of `pose2pose33`.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 
-from engine.annotators.base import AnnotatorIdentity, Prediction
+from engine.annotators.base import Prediction
 from engine.annotators.fitting.fit import fit_persons
 from engine.annotators.fitting.problem import Observed, Start
-from engine.annotators.identity import read_identity
+from engine.annotators.identity import smplify_identity
 from engine.annotators.network import NetworkAnnotator
 from engine.annotators.network_config import NetworkAnnotatorConfig
 from engine.annotators.seen import Seen
-from engine.annotators.smplify_config import SMPLIFY, SmplifyConfig
+from engine.annotators.smplify_config import SmplifyConfig
 from engine.body.cameras import virtual_camera
 from engine.body.pose_prior import load_prior
 from engine.body.smpl import Body, load_body
 from schemas.crops import CropSpec
-from schemas.records import canonical_json, sha256_hex
-
-_VERSION = 1
-"""Raised whenever the same settings would give other fits."""
 
 
 class SmplifyAnnotator:
@@ -48,7 +42,7 @@ class SmplifyAnnotator:
         prior = None if network is None else network.prior
         self._prior = (load_prior(config.prior) if prior is None else prior).to(self._device)
         self._fitted_body = self.body if self._device.type == "cpu" else load_body(self.body.config).to(self._device)
-        self.identity = _identity(config, None if network is None else read_identity(config.init), self.body.digest, self._prior.digest)
+        self.identity = smplify_identity(config)
 
     @property
     def digest(self) -> str:
@@ -70,21 +64,3 @@ class SmplifyAnnotator:
         latent = None if np.isnan(out.latent_N32).any() else out.latent_N32
         values = (out.pose_N72, out.betas_N10, out.cam_transl_N3, latent)
         return Start(*(None if value is None else torch.from_numpy(value).to(self._device) for value in values))
-
-
-def smplify_identity(config: SmplifyConfig) -> AnnotatorIdentity:
-    """Who an annotator of this config is. With `init`, only a manifest is read; without, body and prior are."""
-    if config.init is None:
-        return _identity(config, None, load_body(config.body).digest, load_prior(config.prior).digest)
-    base = read_identity(config.init)
-    prior = load_prior(config.prior).digest if base.prior_digest is None else base.prior_digest
-    return _identity(config, base, base.body_digest, prior)
-
-
-def _identity(config: SmplifyConfig, base: AnnotatorIdentity | None, body_digest: str, prior_digest: str) -> AnnotatorIdentity:
-    content = {"kind": SMPLIFY, "version": _VERSION, "fit": config.fit.model_dump(mode="json"), "body": body_digest, "prior": prior_digest}
-    content |= {"crop_hw": list(config.crop_hw)} if base is None else {"init": base.digest}
-    lineage = {} if base is None else {"init": base.digest} | {f"init.{name}": digest for name, digest in base.lineage.items()}
-    body_name = config.body.kind if base is None else base.body_name
-    identity = AnnotatorIdentity(SMPLIFY, sha256_hex(canonical_json(content)), body_name, body_digest, prior_digest, lineage=lineage)
-    return identity if base is None else dataclasses.replace(identity, location=base.location)

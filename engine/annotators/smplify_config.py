@@ -12,6 +12,8 @@ from engine.config import Config
 
 SMPLIFY, EFT = "smplify", "eft"
 """Names of the annotators, in the place of a checkpoint's URL."""
+ALL_LR, HEAD_LR = 5e-6, 3e-4
+"""EFT's learning rate, for all weights of SPIN's network; and ours for a head alone, which would hardly move with it."""
 
 
 class SmplifyConfig(Config):
@@ -42,7 +44,9 @@ class EftConfig(Config):
         "all: every weight but those of batch norms, one person at a time, as published",
     )
     iterations: int = Field(default=20, ge=1, description="steps a person, at most")
-    lr: float = Field(default=5e-6, gt=0, description="Adam's learning rate; the published one is for all weights of SPIN's network")
+    lr: float | None = Field(
+        default=None, gt=0, description=f"Adam's learning rate; null: {ALL_LR}, as published, for all, {HEAD_LR} for head"
+    )
     enough: float = Field(
         default=1e-4,
         ge=0,
@@ -52,3 +56,8 @@ class EftConfig(Config):
     betas: float = Field(default=0.001, ge=0, description="weight of the betas' mean square")
     shins: float = Field(default=0.005, ge=0, description="weight of the directions of the shins, which stand for the ankles")
     factor: float = Field(default=60.0, gt=0, description="of the whole loss")
+
+    @property
+    def learning_rate(self) -> float:
+        """`lr`, or the one that goes with what is tuned."""
+        return self.lr or (HEAD_LR if self.trainable == "head" else ALL_LR)

@@ -33,3 +33,7 @@ class PriorConfig(Config):
     vposer_version: Literal["auto", "v1", "v2"] = Field(
         "auto", description="which VPoser vposer_dir must hold; auto: whichever it does. A latent of one version means nothing to the other"
     )
+
+
+OPEN_PRIOR_DIGEST = "a2e88bb885831ac9e7850460a79e998e121c16f6fecfd54bd57579591ae18e32"
+"""`PosePrior.digest` of the bundled prior, for plans, which do not load it."""

@@ -7,7 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from engine.annotators.registry import NAMES, AnnotatorsConfig
+from engine.annotators.smplify_config import EFT, SMPLIFY
 from engine.config import Config
+from schemas.records import canonical_json
 
 
 class WorkersConfig(Config):
@@ -61,5 +63,12 @@ class AnnotateConfig(AnnotatorsConfig):
     @property
     def computing(self) -> dict[str, float | int | str | bool]:
         """How it is computed, as far as that may change a byte; goes into the plan's settings."""
-        network = {} if self.annotator in NAMES else self.network.model_dump()
-        return {name: getattr(self, name) for name in ("batch_size", "threads", "device", "decode_device")} | network
+        told = {name: getattr(self, name) for name in ("batch_size", "threads", "device", "decode_device")}
+        if self.annotator not in NAMES:
+            return told | self.network.model_dump()
+        if self.annotator in (SMPLIFY, EFT):
+            # for people, who are told what differs from the defaults: the annotator's digest holds all of it
+            places = {"init", "base", "body", "prior"}
+            options = getattr(self, self.annotator).model_dump(mode="json", exclude_defaults=True, exclude=places)
+            told |= {self.annotator: canonical_json(options).decode()}
+        return told

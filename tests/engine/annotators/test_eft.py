@@ -21,7 +21,7 @@ from engine.loading.persons import CropBatch
 from engine.training.checkpoint import load_network
 from schemas.sample import Instance, Sample
 from schemas.skeletons import COCO17, POSE2POSE33
-from tests.engine.annotators.runs import write_run
+from tests.engine.annotators.runs import write_hmr_run, write_run
 
 CROP = (128, 96)
 
@@ -131,3 +131,29 @@ def test_shins_count_by_their_direction_and_where_they_are_known() -> None:
     assert shin_loss(turned, joints, weight).item() == pytest.approx(1), "a right angle; the other shin is too short to have a direction"
     assert shin_loss(2 * joints, joints, weight).item() == pytest.approx(0, abs=1e-6)
     assert COCO17.index("L_Knee") >= 0
+
+
+@pytest.mark.parametrize("kind", ["pose2pose", "hmr"])
+def test_batch_mates_do_not_change_a_bit_and_every_estimator_can_be_tuned(tmp_path: Path, kind: str) -> None:
+    if kind == "hmr":
+        write_hmr_run(str(tmp_path))
+    else:
+        write_run(str(tmp_path), "vposer")
+    annotator = EftAnnotator(EftConfig(base=str(tmp_path), iterations=4, lr=1e-3), "cpu")
+    H, W = annotator.crop.hw
+    crops, seen = _seen(4, 4)
+    crops = np.ascontiguousarray(crops[:, :H, :W])
+    out = annotator.predict(crops, seen)
+    before = NetworkAnnotator.from_checkpoint(str(tmp_path), "cpu").predict(crops, seen.alone([]))
+    others = crops[::-1].copy()
+    others[2] = crops[2]
+    alone = annotator.predict(others, seen.alone([2]))
+    for name in ("pose_N72", "betas_N10", "cam_transl_N3", "latent_N32"):
+        assert np.array_equal(getattr(out, name)[2], getattr(alone, name)[2], equal_nan=True)
+    assert np.abs(out.betas_N10[2] - before.betas_N10[2]).max() > 1e-3, "it is tuned"
+    assert np.isnan(out.latent_N32).all() == (kind == "hmr")
+
+
+def test_a_head_alone_has_a_rate_of_its_own() -> None:
+    assert EftConfig(trainable="all").learning_rate == 5e-6 < EftConfig().learning_rate
+    assert EftConfig(lr=0.5).learning_rate == 0.5

@@ -10,6 +10,7 @@ from human_body_prior.train.vposer_smpl import VPoser
 from pydantic import ValidationError
 from torch import nn
 
+from engine.body.config import OPEN_PRIOR_DIGEST
 from engine.body.joint_angles import within_limits
 from engine.body.pose_prior import OPEN_PRIOR, PriorConfig, load_prior
 from engine.body.pose_sampling import sample_poses
@@ -39,6 +40,10 @@ def either(request, prior, v2_dir):
 
 def _latents(n: int) -> torch.Tensor:
     return torch.randn(n, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_plans_know_its_digest(prior):
+    assert prior.digest == OPEN_PRIOR_DIGEST
 
 
 def test_it_decodes_and_encodes_as_human_body_priors_class_does(prior):
