@@ -27,7 +27,7 @@ test: setup browser
 # tests are skipped, and say so.
 browser: setup
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y -qq chromium >/dev/null 2>&1; } || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || \
 	  $(BIN)/python -m playwright install chromium >/dev/null 2>&1 || echo "no browser could be installed: tests of pages will be skipped"
 
 bench: setup
