@@ -7,14 +7,13 @@ FILTERED instances together. Places are delta-encoded: a release of a million pe
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.errors import ReleaseError
+from engine.releases.tables import encode
 from schemas.manifests import ShardCommit
 
 SELECTION = "selection.parquet"
@@ -49,20 +48,7 @@ def make_selection(shards: Iterable[tuple[int, np.ndarray | None]]) -> pa.Table:
 
 def encode_selection(selection: pa.Table) -> bytes:
     """Parquet bytes that depend on the selection alone."""
-    sink = io.BytesIO()
-    pq.write_table(
-        selection,
-        sink,
-        version="2.6",
-        data_page_version="1.0",
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=False,
-        column_encoding={"index": "DELTA_BINARY_PACKED", "rows.list.element": "DELTA_BINARY_PACKED"},
-        write_statistics=False,
-        row_group_size=1 << 20,
-    )
-    return sink.getvalue()
+    return encode(selection, {"index": "DELTA_BINARY_PACKED", "rows.list.element": "DELTA_BINARY_PACKED"}, statistics=False)
 
 
 def kept_rows(selection: pa.Table, place: int, annotated: int, stored: int) -> np.ndarray | None:

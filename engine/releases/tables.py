@@ -31,8 +31,8 @@ _BATCH = 64
 """Shards that are Python objects at a time: few, because the garbage collector walks through them all again and again."""
 
 
-def encode(table: pa.Table) -> bytes:
-    """Parquet bytes with every writer option fixed: zstd, one row group for any shard of up to a million rows."""
+def encode(table: pa.Table, column_encoding: dict[str, str] | None = None, statistics: bool = True) -> bytes:
+    """Parquet bytes that depend on the table alone, every writer option being fixed: zstd, one row group for up to a million rows."""
     sink = io.BytesIO()
     pq.write_table(
         table,
@@ -42,7 +42,8 @@ def encode(table: pa.Table) -> bytes:
         compression="zstd",
         compression_level=3,
         use_dictionary=False,
-        write_statistics=True,
+        column_encoding=column_encoding,
+        write_statistics=statistics,
         row_group_size=1 << 20,
     )
     return sink.getvalue()
