@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("pseudogt", deadline=None)  # a slow machine is no failure
+settings.load_profile("pseudogt")
 
 REPO = Path(__file__).resolve().parents[1]
 
