@@ -1,8 +1,8 @@
 """Batched Levenberg-Marquardt: a damping, a stage of annealing and an end of its own for every row.
 
-A constant number of slots is worked on at a time. A row that is done leaves its slot to the next in the queue, so no slot waits for the
-slowest, and every product keeps its size whatever the batch: a row gives the same bytes whoever else is fitted (the tests hold it on the
-CPU). A step is taken if it lowers the true robust energy.
+A number of slots is worked on at a time. A row that is done leaves its slot to the next in the queue, so no slot waits for the slowest;
+when the queue is empty the slots become fewer. Their number is always a multiple of LEAST_SLOTS, and then a row gives the same bytes
+whoever else is fitted (the tests hold it on the CPU). A step is taken if it lowers the true robust energy.
 
 Half of a step's cost is the decoder's Jacobian, which changes slowly: each half of the slots gets a new one every other step, in turn, and
 rows enter a half when it is its turn. That takes no more steps and ends at the same energies.
@@ -27,13 +27,15 @@ from engine.body.rotations import axis_angle_to_matrix
 
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-6, 1e6
 EASE, TIGHTEN = 0.2, 5.0
+LEAST_SLOTS = 16
+"""Slots are halved for the last rows of a queue, down to this: products of fewer rows would round otherwise."""
 
 
 def minimise_lm(
     model: FitModel, start: Parameters, target: Target, stages: Sequence[Stage], tolerance: float, slots: int
 ) -> tuple[Parameters, Tensor]:
     """(parameters where every stage has converged or run out of steps, steps taken (N,)). `slots` is even."""
-    device, count, half = model.device, len(start), slots // 2
+    device, count = model.device, len(start)
     found, steps_N = start.rows(torch.arange(count, device=device)), torch.zeros(count, dtype=torch.long, device=device)
     if not count:
         return found, steps_N
@@ -45,6 +47,12 @@ def minimise_lm(
     caps = torch.tensor([stage.iterations for stage in stages], device=device)
     table, waiting, running, turn = stage_table(stages, model), 0, 0, 0
     while running or waiting < count:
+        half = len(row) // 2
+        if waiting == count and running <= half and half % LEAST_SLOTS == 0:
+            kept = _fewer(active)
+            if kept is not None:
+                row, stage, step_of_stage, steps, active = (v[kept] for v in (row, stage, step_of_stage, steps, active))
+                now, seen, damping, decoder, half = now.rows(kept), seen.rows(kept), damping[kept], decoder[kept], half // 2
         fresh = slice(turn % 2 * half, turn % 2 * half + half)
         turn += 1
         if waiting < count:
@@ -67,6 +75,17 @@ def minimise_lm(
             active[out] = False
             running -= len(out)
     return found, steps_N
+
+
+def _fewer(active_B: Tensor) -> Tensor | None:
+    """Slots (B / 2,) that hold all active rows, each in the half it is in, idle slots filling up; None where a half has too many."""
+    halves = []
+    for part, held in enumerate(active_B.view(2, -1)):
+        order = torch.argsort(held.logical_not().int(), stable=True)[: len(held) // 2]
+        if int(held.sum()) > len(order):
+            return None
+        halves.append(order + part * len(held))
+    return torch.cat(halves)
 
 
 def stepped(model: FitModel, now: Parameters, step_BU: Tensor) -> Parameters:
