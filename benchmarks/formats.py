@@ -68,7 +68,8 @@ class Bench:
         folder.mkdir()
         source, store = write(folder, self.persons), f"{self.folder}/imported-{len(self.rows)}"
         with redirect_stdout(StringIO()):
-            import_release(ImportConfig(format=format_, source=str(source), shard_set=self.shard_set.url, name=f"{store}#them"))
+            name = f"{store}#them"
+            import_release(ImportConfig(format=format_, source=str(source), shard_set=self.shard_set.url, name=name, body=BodyConfig()))
         self._row(format_, "in", rows_of(open_release(store, "them"), self.persons), note, camera=camera)
 
     def _row(self, format_: str, direction: str, found: dict[str, Body3D], note: str, turned: bool = False, camera: bool = True) -> None:

@@ -93,14 +93,17 @@ def read_yaml(url: str) -> dict[str, Any]:
     return values
 
 
-def run_job(config_type: type[C], job: Callable[[C], object], argv: list[str] | None = None) -> None:
-    """Entry of every job: parse, run, and turn an EngineError into one line on stderr and exit code 2."""
-    prog = Path(sys.argv[0]).name
+def run_job(config_type: type[C], job: Callable[[C], object], argv: list[str] | None = None, command: str = "") -> None:
+    """Entry of every job, or of one `command` of it: parse, run, and turn an EngineError into one line on stderr and exit code 2."""
+    prog = f"{Path(sys.argv[0]).name} {command}".strip()
     try:
         job(load_config(config_type, sys.argv[1:] if argv is None else argv, prog))
     except EngineError as error:
         print(f"{prog}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
 
 
 def _split_config_path(argv: list[str]) -> tuple[str | None, list[str]]:
@@ -133,7 +136,8 @@ def _explain(error: Any, config_type: type[BaseModel]) -> str:
         return f"unknown key {key!r}; {_siblings(config_type, error['loc'])}"
     if error["type"] == "missing":
         return f"missing key {key!r}"
-    return f"{key!r}: {error['msg']}, found {error['input']!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key!r}: {message}, found {error['input']!r}" if error["loc"] else message
 
 
 def _siblings(model: type[BaseModel], loc: tuple) -> str:

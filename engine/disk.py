@@ -18,6 +18,7 @@ _REFUSALS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -28,7 +29,8 @@ def disk_errors(path: str | os.PathLike[str], needed_bytes: int, remedy: str) ->
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
-        message = f"{path}: {_REFUSALS[error.errno]}: {needed_bytes} bytes needed, {_free_bytes(path)} bytes free; {remedy}"
+        room = f": {needed_bytes} bytes needed, {_free_bytes(path)} bytes free" if error.errno in _FULL else ""
+        message = f"{path}: {_REFUSALS[error.errno]}{room}; {remedy}"
         raise StorageError(message) from None
 
 

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
         raise SystemExit(2 if found else 0)
     module, config, function, _ = COMMANDS[argv[0]]
     found = import_module(module)
-    run_job(getattr(found, config), getattr(found, function), argv[1:])
+    run_job(getattr(found, config), getattr(found, function), argv[1:], argv[0])
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ from pydantic_settings import CliPositionalArg
 
 from engine.body.config import BodyConfig
 from engine.config import Config
+from engine.errors import ConfigError
 from engine.exchange.cliff import Options as CliffOptions
 from engine.exchange.coco_json import Options as CocoJsonOptions
 from engine.exchange.eft import Options as EftOptions
 from engine.exchange.huggingface import Options as HuggingFaceOptions
 from engine.exchange.neuralannot import Options as NeuralAnnotOptions
+from engine.exchange.registry import FORMATS
 from engine.exchange.spin import Options as SpinOptions
 from engine.exchange.webdataset_tars import Options as WebDatasetOptions
 
@@ -34,7 +36,7 @@ class ExportConfig(FormatOptions):
     release: CliPositionalArg[str] = Field(description="ROOT#NAME, ROOT#NAME@v3 or ROOT#NAME@TAG")
     format: str = Field(description="name of the format")
     shard_set: str = Field(description="URL of the shard set the release was made from")
-    out: str = Field(description="folder to write, a path or any URL; must not exist, or be what an interrupted export left")
+    out: str = Field(description="folder to write, a path or any URL; new, or empty, or what an interrupted upload left")
     body: BodyConfig = Field(default=BodyConfig(), description="the release's body; for formats that need more of it than parameters")
 
 
@@ -45,7 +47,18 @@ class ImportConfig(FormatOptions):
     source: str = Field(description="file or folder, a path or any URL")
     shard_set: str = Field(description="URL of the shard set whose persons the file speaks of")
     name: str = Field(description="release to make: ROOT#NAME")
-    body: BodyConfig = Field(default=BodyConfig(), description="body the file's parameters belong to; most published files: kind=smpl")
+    body: BodyConfig | None = Field(
+        default=None,
+        description="body the file's parameters belong to; of published files smpl; null: what export.json beside it says",
+    )
     centre_tolerance: float = Field(
         default=0.25, gt=0, description="files without annotation ids: how far a box centre may be off, as a share of the box's longer side"
     )
+
+
+def chosen_options(config: ExportConfig | ImportConfig) -> Config:
+    """The options of the config's format. ConfigError for options of another one, which would do nothing."""
+    for name in FORMATS:
+        if name != config.format and (given := getattr(config, name).model_fields_set):
+            raise ConfigError(f"{name}.{min(given)}: an option of format {name!r}, but the format is {config.format!r}; leave it out")
+    return getattr(config, config.format)

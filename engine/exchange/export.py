@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from engine.body.config import BodyConfig
+from engine.disk import disk_errors
 from engine.errors import AlreadyExists, CommitConflict, ConfigError, ReleaseError, SampleRejected
 from engine.exchange.base import ExportInfo, LoadBody, Person
-from engine.exchange.config import ExportConfig
+from engine.exchange.config import ExportConfig, chosen_options
 from engine.exchange.registry import format_module
 from engine.exchange.sidecar import NAME, ExportRecord, describe_file
 from engine.releases.parallel import in_parallel
@@ -44,22 +45,28 @@ def export(config: ExportConfig) -> ExportRecord:
     ConfigError when the folder is taken or the format has no writer, ReleaseError when the release is not of the shard set.
     """
     module = format_module(config.format, needs="open_writer")
-    options = getattr(config, config.format)
+    options = chosen_options(config)
     release, shard_set = open_reference(config.release), open_shard_set(config.shard_set)
     m = release.manifest
+    load = body_loader(config.body, m.body, m.lineage["body"])
+    if config.body != BodyConfig():
+        load()
     info = ExportInfo(
         release=f"{m.name} v{m.version:04d}", digest=release.digest, dataset=m.dataset, split=m.split, body_name=m.body,
         body_digest=m.lineage["body"], annotated=m.annotated, shard_set_digest=m.lineage["shard_set"],
-        load_body=body_loader(config.body, m.body, m.lineage["body"]),
+        load_body=load,
     )  # fmt: skip
     target = Store(config.out)
     if target.protocol == "file":
         final = Path(target.path(NAME)).parent
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             raise ConfigError(f"{config.out}: exists already; exports never overwrite: choose another folder or remove it")
-        final.parent.mkdir(parents=True, exist_ok=True)
         folder = final.parent / f".partial-{final.name}-{uuid.uuid4().hex[:12]}"
-        folder.mkdir()
+        with disk_errors(final, 0, "choose another folder"):
+            try:
+                folder.mkdir(parents=True)
+            except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+                raise ConfigError(f"{config.out}: cannot be created: {error.strerror}: {error.filename}; choose another folder") from None
     else:
         if target.exists(NAME):
             raise ConfigError(f"{config.out}: holds an export already; exports never overwrite: choose another folder or remove it")
@@ -96,7 +103,7 @@ def export_command(config: ExportConfig) -> None:
     """`export`, and a line on what became of whom."""
     record = export(config)
     size = sum(file.size_bytes for file in record.files)
-    left = f", left out {record.skipped}" if record.skipped else ""
+    left = "".join(f", {n} left out: {reason}" for reason, n in record.skipped.items())
     print(
         f"export: {record.release} as {record.format}: {record.written} of {record.annotated} persons{left}, {len(record.files)} files, "
         f"{size / 1e6:.1f} MB in {config.out}",

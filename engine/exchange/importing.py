@@ -11,7 +11,7 @@ be a row is quarantined. Fits that no instance got account for no instance: quar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +21,12 @@ import numpy as np
 
 from engine.annotators.base import LATENT_SIZE, AnnotatorIdentity, Prediction
 from engine.annotators.rows import BatchRows, ShardRows, assemble, person_rows
+from engine.body.config import BodyConfig
 from engine.body.smpl import Body, load_body
 from engine.errors import ConfigError, MissingInput, RawDataError
 from engine.exchange.base import INVALID_FIT, Fit, Unmapped
 from engine.exchange.camera import place_in_boxes
-from engine.exchange.config import ImportConfig
+from engine.exchange.config import ImportConfig, chosen_options
 from engine.exchange.match import FitIndex, open_index
 from engine.exchange.registry import format_module
 from engine.exchange.sidecar import NAME, describe_file, read_sidecar
@@ -53,16 +54,17 @@ Found = tuple[Sample, Instance, Fit]
 def import_release(config: ImportConfig) -> ReleaseManifest:
     """The release's manifest. Submitted again, it goes on where it was, and does nothing once it is done.
 
-    RawDataError when the source is not of the format, ConfigError when it says that it belongs to another body.
+    RawDataError when the source is not of the format or speaks of nobody in the shard set, which publishes nothing; ConfigError when it
+    says that it belongs to another body, or nothing says to which.
     """
     module = format_module(config.format, needs="open_reader")
-    options = getattr(config, config.format)
+    options = chosen_options(config)
     reference = parse_reference(config.name)
     if reference.version is not None or reference.tag is not None:
         raise ConfigError(f"name {config.name!r}: expected ROOT#NAME; the version is the next free one")
-    body = load_body(config.body)
     shard_set = open_shard_set(config.shard_set)
     with local_source(config.source) as source:
+        body = load_body(config.body or said_body(source))
         digest = source_digest(source, body)
         settings = {"format": config.format, "options": options.model_dump(mode="json"), "tolerance": config.centre_tolerance}
         identity = AnnotatorIdentity(
@@ -81,23 +83,38 @@ def import_release(config: ImportConfig) -> ReleaseManifest:
         if head is not None and is_finished(plan, head):
             print(f"import: nothing to do: {head.name} v{head.version:04d} is this file, imported", flush=True)
             return head
-        save_plan(store, plan)
         commits = load_commits(store, plan)
         if len(commits) < len(plan.shards):
             with open_index(module.open_reader(source, options, lambda: body).fits()) as index:
                 if not index.read:
                     raise RawDataError(f"{config.source}: expected persons in format {config.format}, found none")
                 print(f"import: {index.read} persons in {config.source}", flush=True)
+                save_plan(store, plan)
                 _commit_pending(shard_set, plan, store, commits, index, body, config.centre_tolerance)
             commits = load_commits(store, plan, known=commits)
+    if not any(commit.annotated for commit in commits.values()):
+        raise RawDataError(
+            f"{config.source}: expected persons of {shard_set.url}, found a fit for none of its {shard_set.manifest.instances}; nothing "
+            "was published: check the format, the shard set, and that the annotations are of the same split"
+        )
     made = publish(store, draft_release(reference.name, plan, commits, body.name, lineage(plan, shard_set.manifest, identity)))
     m = made.manifest
     print(
-        f"import: {m.name} v{m.version:04d}: {m.annotated} of {m.planned} persons, skipped {m.skipped or 'none'}, "
-        f"quarantined {m.quarantined or 'none'}\nimport: {made.where}, digest {made.digest}",
+        f"import: {m.name} v{m.version:04d}: {m.annotated} of {m.planned} persons{_listed(m.skipped, 'skipped')}"
+        f"{_listed({reason: n for reason, n in m.quarantined.items() if n}, 'quarantined')}",
+        flush=True,
+    )
+    if nobodys := [reason for reason, n in m.quarantined.items() if not n]:
+        print(f"import: persons of the file that took no part ({', '.join(nobodys)}) are in its quarantine.parquet", flush=True)
+    print(
+        f"import: {made.where}, digest {made.digest}",
         flush=True,
     )
     return m
+
+
+def _listed(counts: Mapping[str, int], what: str) -> str:
+    return f"; {what}: {', '.join(f'{n} {reason}' for reason, n in counts.items())}" if counts else ""
 
 
 def import_command(config: ImportConfig) -> None:
@@ -224,6 +241,20 @@ def _copy(store: Store, key: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         store.get_into(key, file)
+
+
+def said_body(source: Path) -> BodyConfig:
+    """The body that an export's record beside the source names. ConfigError where nothing names one, or it needs the user's files."""
+    folder = source if source.is_dir() else source.parent
+    record = read_sidecar(folder)
+    if record is None or not (source.is_dir() or source.name in {file.path for file in record.files}):
+        raise ConfigError(
+            f"{source}: no file of the field says whose parameters it holds, and no {NAME} is beside it; say --body.kind=smpl "
+            "(published files are for SMPL) or --body.kind=open"
+        )
+    if record.body != BodyConfig().kind:
+        raise ConfigError(f"{folder / NAME}: the files belong to the body {record.body!r}; say --body.kind and where its files are")
+    return BodyConfig()
 
 
 def source_digest(source: Path, body: Body) -> str:

@@ -48,6 +48,8 @@ class ExportRecord(Record):
 
 def describe_file(folder: Path, path: str) -> ExportedFile:
     """A file of a folder with its digest, read once."""
+    if not (folder / path).stat().st_size:
+        raise RawDataError(f"{folder / path}: expected content, found 0 bytes; get or write it again")
     with open(folder / path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return ExportedFile(path=path, sha256=sha256, size_bytes=(folder / path).stat().st_size)

@@ -14,7 +14,7 @@ from engine.errors import ConfigError, EngineError
 from engine.releases.card_usage import bibtex
 from engine.releases.output import print_json, print_table
 from engine.releases.reference import Reference, parse_reference
-from engine.releases.store import Release, open_reference, open_release, release_names, release_versions
+from engine.releases.store import Release, existing_store, open_reference, open_release, release_names, release_versions
 from engine.releases.tags import read_tags
 from engine.storage import Store
 from schemas.manifests import ReleaseManifest, ReleasePointer
@@ -46,12 +46,16 @@ class LogConfig(Config):
 
 def list_releases(config: ListConfig) -> None:
     """Print every release name with its newest version. Exit code 2 when one of them cannot be opened."""
-    store = Store(config.root)
+    store = existing_store(config.root)
     found = [_listed(store, name) for name in release_names(store)]
     if config.json_:
         print_json(found)
     elif found:
-        print_table(("release", "newest", "versions", "tags", "persons", "dataset", "body", "made"), map(_listed_row, found), ("persons",))
+        sound = [entry for entry in found if "error" not in entry]
+        print_table(("release", "newest", "versions", "tags", "persons", "dataset", "body", "made"), map(_listed_row, sound), ("persons",))
+        for entry in found:
+            if "error" in entry:
+                print(f"{entry['name']}: cannot be opened: {entry['error']}")
     else:
         print(f"{config.root}: no releases")
     if any("error" in entry for entry in found):
@@ -69,8 +73,6 @@ def _listed(store: Store, name: str) -> dict[str, Any]:
 
 
 def _listed_row(entry: dict[str, Any]) -> tuple[object, ...]:
-    if "error" in entry:
-        return entry["name"], "", "", entry["error"]
     tags = ", ".join(f"{tag} (v{version:04d})" for tag, version in entry["tags"].items())
     dataset, made = f"{entry['dataset']}/{entry['split']}", entry["created_at"]
     return entry["name"], f"v{entry['version']:04d}", len(entry["versions"]), tags, entry["annotated"], dataset, entry["body"], made
@@ -87,13 +89,14 @@ def show(config: ShowConfig) -> None:
         return
     print(f"{m.name} v{m.version:04d}, made on {m.created_at}, in {release.where}")
     print(f"reference  {Reference(root, m.name, m.version)}\ndigest     {release.digest}\ntags       {', '.join(tags) or 'none'}")
-    counts = [(f"persons of {m.dataset}/{m.split}, body {m.body}", m.annotated)]
+    counts = [(f"annotated: persons of {m.dataset}/{m.split}, body {m.body}", m.annotated)]
     counts += [(f"skipped: {reason}", n) for reason, n in m.skipped.items()]
     counts += [(f"quarantined: {reason}", n) for reason, n in m.quarantined.items()]
     print_table(("instances", "count"), [("planned", m.planned), *counts, ("shards", m.shards.rows)], ("count",))
     means = [(name, f.count, f"{f.sum / f.count:.4f}") for name, f in m.figures.items() if f.count]
     print_table(("quality", "persons", "mean"), means, ("persons", "mean"))
-    print_table(("made from", ""), [*sorted(m.lineage.items()), *sorted(m.settings.items())])
+    by = [("annotator's name", m.annotator)] if m.annotator else []
+    print_table(("made from", ""), [*by, *sorted(m.lineage.items()), *sorted(m.settings.items())])
     print("\n".join(bibtex(m, release.digest)))
 
 

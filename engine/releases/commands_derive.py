@@ -27,7 +27,8 @@ class DeriveConfig(Config):
     @model_validator(mode="after")
     def _one_way(self) -> DeriveConfig:
         if (self.filter is None) == (self.ids is None):
-            raise ValueError("give either filter or ids")
+            given = "both" if self.ids is not None else "neither"
+            raise ValueError(f"expected one of filter and ids, found {given}")
         return self
 
 

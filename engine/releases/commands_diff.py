@@ -77,7 +77,10 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             yield from _table(title, list(heads.values()), {name: [group[column] for column in heads] for name, group in groups.items()})
         heads = ["mm", "degrees", "px", "score_a", "score_b"]
         most = {f"{row['dataset']}/{row['key']}/{row['annotation_id']}": [row[name] for name in heads] for row in found["most_changed"]}
-        yield from _table("changed most", heads, most)
+        if most:
+            yield from _table("changed most", heads, most)
+        else:
+            yield "no pose, shape or place differs by 0.001: what changed is the latent, the quality figures or the box"
     for kind in ("lineage", "settings"):
         for name, (before, after) in found[kind].items():
             yield f"{kind} {name}: {before} -> {after}"

@@ -9,13 +9,13 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
 from engine.config import Config
-from engine.errors import EngineError
+from engine.errors import ConfigError, EngineError
 from engine.releases.commands import AS_JSON, REFERENCE
 from engine.releases.copy import copy_release
 from engine.releases.fsck import GARBAGE, Orphan, collect_garbage, find_orphans
 from engine.releases.output import print_json, print_table, progress, size
 from engine.releases.reference import Reference
-from engine.releases.store import open_reference
+from engine.releases.store import existing_store, open_reference
 from engine.releases.tags import set_tag
 from engine.releases.verify import find_problems
 from engine.storage import Store
@@ -26,7 +26,7 @@ _MEANING = {
     "attempt": "what a worker's death left",
     "partial": "an interrupted write",
     "upload": "an upload that was never finished",
-    "run": "records of a plan without a release: submitting the job again goes on from them",
+    "run": "records of a plan without a release: submitting the same job again goes on from them",
     "version": "a publication that was cut short: submitting the job again completes it",
     "stray": "nothing that belongs into a release store",
 }
@@ -93,7 +93,9 @@ def verify(config: VerifyConfig) -> None:
             print(finding)
         read = "every byte was read" if config.deep else "objects and records were listed, not read"
         print(
-            f"{where}: {len(findings)} problems" if findings else f"{where}: {m.annotated} persons in {m.shards.rows} shards; {read}; sound"
+            f"{where}: {len(findings)} problem{'s' * (len(findings) > 1)}"
+            if findings
+            else f"{where}: {m.annotated} persons in {m.shards.rows} shards; {read}; sound"
         )
     if findings:
         sys.exit(2)
@@ -101,7 +103,7 @@ def verify(config: VerifyConfig) -> None:
 
 def gc(config: GcConfig) -> None:
     """Print what nothing refers to, and what was, or would be, deleted of it."""
-    store = Store(config.root)
+    store = existing_store(config.root)
     gone = collect_garbage(store, config.grace_days * _DAY_S, config.dry_run)
     taken = {(orphan.kind, orphan.key) for orphan in gone}
     left = [orphan for orphan in find_orphans(store) if (orphan.kind, orphan.key) not in taken]
@@ -129,6 +131,8 @@ def gc(config: GcConfig) -> None:
 
 def copy(config: CopyConfig) -> None:
     """Copy a release and say what had to be written."""
+    if "#" in config.to:
+        raise ConfigError(f"{config.to}: expected ROOT, the URL of the other store; --as_name=NAME gives the copy another name")
     release = open_reference(config.release)
     with progress("shards", release.manifest.shards.rows) as step:
         copied = copy_release(release, Store(config.to), config.as_name, step)

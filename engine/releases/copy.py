@@ -60,7 +60,10 @@ def copy_release(source: Release, target: Store, as_name: str | None = None, on_
     files = [file for file in (m.shards, m.quarantine, m.selection) if file is not None]
     tables = {file.path: store.get_checked(f"{folder}/{file.path}", file.sha256) for file in files}
     card = store.get(f"{folder}/README.md")
-    check_card(card, m, source.digest)
+    try:
+        check_card(card, m, source.digest)
+    except ReleaseError as error:
+        raise ReleaseError(f"{join(store.url, folder, 'README.md')}: {error}; restore it from a copy") from None
     if manifest != m:
         card = write_card(manifest, source.digest).encode()
     target.create_same(plan_key(m.plan_digest), store.get_checked(plan_key(m.plan_digest), m.plan_digest))
@@ -94,10 +97,15 @@ def _manifest_there(source: Release, target: Store, as_name: str | None) -> Rele
         raise ConfigError(f"as_name {as_name!r}: expected up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit")
     name = as_name or m.name
     manifest = m.model_copy(update={"name": name})
-    others = set(release_versions(source.store, m.name)) if name == m.name else set()
+    others = set(release_versions(source.store, m.name))
     for version in release_versions(target, name):
         if version != m.version and version not in others:
-            continue
+            if name == m.name:
+                continue
+            raise CommitConflict(
+                f"{join(target.url, version_prefix(name, version))} is no version of {m.name!r}: another release has that name there; "
+                "copy with another --as_name"
+            )
         found = read_manifest(target, name, version)
         own = m if version == m.version else read_manifest(source.store, m.name, version)
         if found.digest() != own.digest():

@@ -5,7 +5,7 @@ N changed persons, 24 bytes each; the distribution is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class DiffSummary:
         self._columns: dict[str, list[np.ndarray]] = {name: [] for name in (*MEASURES, "score_a", "score_b", "dataset")}
         self._datasets: dict[str, int] = {}
         self._most = DIFF_SCHEMA.empty_table()
-        self._order = "mm" if bodies.same else "degrees"
+        self._order = ("mm", "degrees", "px") if bodies.same else ("degrees", "px")
 
     def watch(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """The same tables, counted."""
@@ -49,9 +49,7 @@ class DiffSummary:
         names = changed["dataset"].combine_chunks().dictionary_encode()
         codes = np.array([self._datasets.setdefault(name, len(self._datasets)) for name in names.dictionary.to_pylist()], np.int32)
         self._columns["dataset"].append(codes[names.indices.to_numpy()])
-        far = np.nan_to_num(changed[self._order].to_numpy(), nan=-1)
-        most = np.argpartition(-far, _MOST)[:_MOST] if len(far) > _MOST else np.arange(len(far))
-        self._most = pa.concat_tables([self._most, changed.take(pa.array(most))]).sort_by([(self._order, "descending")]).slice(0, _MOST)
+        self._most = furthest(pa.concat_tables([self._most, furthest(changed, self._order, _MOST)]), self._order, _MOST)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON can hold it; a number that does not exist is None."""
@@ -77,6 +75,20 @@ class DiffSummary:
             "lineage": _different(a.lineage, b.lineage),
             "settings": _different(a.settings | {"body": a.body}, b.settings | {"body": b.body}),
         }
+
+
+def furthest(rows: pa.Table, order: Sequence[str], most: int) -> pa.Table:
+    """At most `most` rows, those first that changed most by the first measure; what does not differ in it goes by the next.
+
+    Measures count in thousandths, so that rounding in the first does not hide the next; rows without any such change are left out.
+    """
+    keys_RN = np.array([np.round(np.nan_to_num(rows[name].to_numpy(), nan=-1).astype(np.float64), 3) for name in order])
+    moved = np.flatnonzero((keys_RN > 0).any(axis=0))
+    if len(moved) > most:
+        first = keys_RN[0, moved]
+        moved = moved[first >= np.partition(first, len(first) - most)[len(first) - most]]
+    names = [rows[name].take(pa.array(moved)).to_numpy(zero_copy_only=False).astype(str) for name in ("annotation_id", "key")]
+    return rows.take(pa.array(moved[np.lexsort((*names, *-keys_RN[::-1, moved]))[:most]]))
 
 
 def _identity(release: Release) -> dict[str, Any]:

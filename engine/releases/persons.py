@@ -65,6 +65,8 @@ def read_persons(url: str) -> Persons:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{url}: expected CSV or JSON lines in UTF-8: {error}") from None
+    if text.lstrip().startswith("["):
+        raise ConfigError(f"{url}: expected CSV or JSON lines, found a JSON list; write an id, or key,annotation_id, a line")
     named: set[tuple[str, str]] = set()
     alone: set[str] = set()
     for key, person in _json_lines(text, url) if text.lstrip().startswith("{") else _csv_lines(text, url):

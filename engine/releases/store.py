@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from engine.errors import MissingInput, ReleaseError, StorageError
+from engine.errors import ConfigError, MissingInput, ReleaseError, StorageError
 from engine.releases.parallel import in_parallel
 from engine.releases.reference import Reference, parse_reference
 from engine.releases.selection import SELECTION_SCHEMA, kept_rows, stored_rows
@@ -34,6 +34,7 @@ from schemas.manifests import QuarantineRow, ReleaseManifest, ReleasePointer, Sh
 from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 
 READ_THREADS = 16
+FOLDERS = ("releases", "runs", "objects")
 
 
 def object_key(sha256: str) -> str:
@@ -198,7 +199,7 @@ def open_release(root_url: str, name: str, version: int | None = None) -> Releas
     store = Store(root_url)
     _, pointer = read_head(store, name)
     if pointer is None and version is None:
-        known = ", ".join(release_names(store)) or "none"
+        known = ", ".join(release_names(existing_store(root_url))) or "none"
         raise ReleaseError(f"{root_url}: no release {name!r} (releases there: {known}); jobs/annotate.py makes one")
     manifest = read_manifest(store, name, pointer.version if version is None else version)
     release = Release(store, manifest, manifest.digest())
@@ -223,7 +224,9 @@ def open_reference(reference: str | Reference) -> Release:
     _, pointer = read_pointer(store, tag_key(ref.name, ref.tag))
     if pointer is None:
         known = ", ".join(tag_names(store, ref.name)) or "none"
-        raise ReleaseError(f"{ref.root}: release {ref.name!r} has no tag {ref.tag!r} (tags there: {known}); jobs/releases.py tag makes one")
+        number = ref.tag.lstrip("vV")
+        remedy = f"version {number} is @v{number}" if number.isdigit() else "jobs/releases.py tag makes one"
+        raise ReleaseError(f"{ref.root}: release {ref.name!r} has no tag {ref.tag!r} (tags there: {known}); {remedy}")
     release = open_release(ref.root, ref.name, pointer.version)
     if pointer != point_at(release):
         raise ReleaseError(
@@ -280,6 +283,16 @@ def release_versions(store: Store, name: str) -> list[int]:
 def release_names(store: Store) -> list[str]:
     """Names below a root that have a HEAD."""
     return sorted(key.split("/")[1] for key in store.list("releases") if re.fullmatch(r"releases/[^/]+/HEAD", key))
+
+
+def existing_store(root_url: str) -> Store:
+    """The release store at a root. ConfigError for a release in place of a root, MissingInput where there is no store."""
+    if "#" in root_url:
+        raise ConfigError(f"{root_url}: expected ROOT, the URL of a release store, without #NAME")
+    store = Store(root_url)
+    if not any(next(store.scan(folder), None) for folder in FOLDERS):
+        raise MissingInput(f"{root_url}: no release store there: nothing in {', '.join(FOLDERS)}; check the path")
+    return store
 
 
 def tag_names(store: Store, name: str) -> list[str]:

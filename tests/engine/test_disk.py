@@ -69,11 +69,11 @@ subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
 store.create("a/big", big)
 assert stage(disk / "staged") == shards.local_path(entry, disk / "cache").stat().st_size == len(big)
 subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-refused(lambda: store.create("b", b"-"), rf"{disk}/b: the file system is read-only: 1 bytes needed")
+refused(lambda: store.create("b", b"-"), rf"{disk}/b: the file system is read-only; make room")
 refused(lambda: store.swap("a/small", b"more", b"less"), "the file system is read-only")
 refused(lambda: store.delete("a/small"), "the file system is read-only")
 refused(lambda: store.clear("a"), "the file system is read-only")
-refused(lambda: stage(disk / "staged"), rf"{disk}/staged: the file system is read-only: .*`staging`")
+refused(lambda: stage(disk / "staged"), rf"{disk}/staged: the file system is read-only; .*`staging`")
 assert store.get("a/small") == b"more" and store.get("a/big") == big
 print("done")
 """

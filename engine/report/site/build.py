@@ -71,7 +71,7 @@ class _Site:
         self, config: SiteConfig, release: Release, body: Body, shown: Shown, photographs: Photographs | None, out: SiteFiles
     ) -> None:
         self._config, self._release, self._body, self._shown, self._photographs, self._out = config, release, body, shown, photographs, out
-        self._drawn = drawn(shown.rows["score"].to_numpy(), config.pictures)
+        self._drawn = drawn(shown.rows["score"].to_numpy(), shown.rows["key"].to_pylist(), config.pictures)
         self._large = {place for places in self._drawn.values() for place in places}
         self._embedded = _may_be_embedded(body)
         self._other: tuple[Release, Changes, pa.Table, np.ndarray, dict[str, np.ndarray]] | None = None

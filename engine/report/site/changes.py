@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from engine.releases.change import Bodies, measure_change, open_bodies
 from engine.releases.diff import ADDED, CHANGED, REMOVED, diff_rows
+from engine.releases.diff_summary import furthest
 from engine.releases.store import Release
 from engine.report.site.persons import Name
 
@@ -44,16 +45,17 @@ def read_changes(a: Release, b: Release, most: int, smpl_dir: str | None = None)
     """Compare every person of two releases; at most `most` names are kept. ReleaseError for damaged rows."""
     bodies = open_bodies(a, b, smpl_dir)
     figure = "mm" if bodies.same else "degrees"
+    order = ("mm", "degrees", "px") if bodies.same else ("degrees", "px")
     edges = np.asarray(MM_EDGES if figure == "mm" else DEGREE_EDGES)
     totals, counts = dict.fromkeys((ADDED, REMOVED, CHANGED), 0), np.zeros(len(edges) + 1, np.int64)
     top: pa.Table | None = None
     for table in diff_rows(a, b, bodies):
         for kind in totals:
             totals[kind] += pc.sum(pc.equal(table["change"], kind)).as_py() or 0
-        moved = table.filter(pc.equal(table["change"], CHANGED)).select(["key", "annotation_id", figure])
+        moved = table.filter(pc.equal(table["change"], CHANGED)).select(["key", "annotation_id", *order])
         values = moved[figure].to_numpy().astype(np.float64)
         counts += np.bincount(np.searchsorted(edges, values[~np.isnan(values)], side="right"), minlength=len(counts))
-        top = _furthest(moved if top is None else pa.concat_tables([top, moved]), figure, most)
+        top = furthest(moved if top is None else pa.concat_tables([top, moved]), order, most)
     names = [] if top is None else list(zip(top["key"].to_pylist(), top["annotation_id"].to_pylist(), strict=True))
     same = a.manifest.annotated - totals[REMOVED] - totals[CHANGED]
     return Changes(totals[REMOVED], totals[ADDED], totals[CHANGED], same, figure, tuple(counts.tolist()), tuple(names), bodies)
@@ -68,8 +70,3 @@ def changes_of(rows: pa.Table, other: pa.Table, places_M: np.ndarray, bodies: Bo
         found[name] = np.full(len(rows), np.nan, np.float32)
         found[name][both] = values
     return found
-
-
-def _furthest(rows: pa.Table, figure: str, most: int) -> pa.Table:
-    order = [(figure, "descending"), ("key", "ascending"), ("annotation_id", "ascending")]
-    return rows.sort_by(order).slice(0, most)

@@ -5,6 +5,7 @@ Shapes: N persons of the release, M those on the site.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -35,12 +36,17 @@ def mixed_order(keys: list[str], persons: list[str]) -> np.ndarray:
     return np.array(sorted(range(len(keys)), key=lambda i: (digests[i], keys[i], persons[i])), np.int64)
 
 
-def drawn(score_M: np.ndarray, count: int) -> dict[str, list[int]]:
-    """Up to `count` places by kind: the worst, the best, and from the front of the site's own mixed order; nobody twice."""
+def drawn(score_M: np.ndarray, keys: Sequence[str], count: int) -> dict[str, list[int]]:
+    """Up to `count` places by kind: the worst, the best, and from the front of the mixed order; nobody twice.
+
+    Of the last it is one of each photograph (`keys`: the persons'), and others only when there are no more photographs.
+    """
     third = count // 3
     order = np.argsort(score_M, kind="stable").tolist()
     worst = order[: min(third, len(order))]
     best = [i for i in reversed(order) if i not in set(worst)][:third]
     taken = {*worst, *best}
-    random = [i for i in range(len(score_M)) if i not in taken][: count - 2 * third]
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    mixed = sorted(range(len(keys)), key=lambda i: first[keys[i]] != i)
+    random = [i for i in mixed if i not in taken][: count - 2 * third]
     return {"worst": worst, "random": random, "best": best}

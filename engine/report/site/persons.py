@@ -44,7 +44,7 @@ def names_of(rows: pa.Table) -> list[Name]:
 def vectors(rows: pa.Table, name: str) -> np.ndarray:
     """A column of vectors (M, length), float32."""
     flat = rows[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(rows.num_rows, -1).astype(np.float32)
+    return flat.reshape(rows.num_rows, PSEUDO_GT_SCHEMA.field(name).type.list_size).astype(np.float32)
 
 
 def read_shown(release: Release, most: int, also: frozenset[Name] = frozenset()) -> Shown:

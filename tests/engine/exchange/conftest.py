@@ -12,7 +12,7 @@ from engine.body.smpl import Body, BodyConfig, load_body
 from engine.exchange.config import ExportConfig, ImportConfig
 from engine.exchange.export import export
 from engine.exchange.importing import import_release
-from engine.exchange.sidecar import ExportRecord
+from engine.exchange.sidecar import NAME, ExportRecord
 from engine.releases.store import Release, open_release
 from engine.shards.reader import ShardSet
 from tests.engine.exchange import extremes
@@ -33,8 +33,10 @@ class World:
         return export(ExportConfig.model_validate({**config, format_: options}))
 
     def load(self, format_: str, source: object, store: object, **fields: object) -> Release:
-        """What an import of a file makes."""
-        config = {"shard_set": self.shard_set.url, "source": str(source), "format": format_, "name": f"{store}#them"}
+        """What an import of a file makes; parameters of another's file are the open body's here."""
+        folder = Path(str(source)) if Path(str(source)).is_dir() else Path(str(source)).parent
+        body = {} if (folder / NAME).exists() else {"body": {"kind": "open"}}
+        config = body | {"shard_set": self.shard_set.url, "source": str(source), "format": format_, "name": f"{store}#them"}
         import_release(ImportConfig.model_validate(config | fields))
         return open_release(str(store), "them")
 

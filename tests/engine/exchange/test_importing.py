@@ -124,7 +124,46 @@ def test_another_body_is_refused(world: World, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="the files belong to the body 'smpl'"):
             world.load("neuralannot", source, tmp_path / "store")
     shutil.copy(folder / file.path, folder / "mine_SMPL_NeuralAnnot.json")
-    assert world.load("neuralannot", folder / "mine_SMPL_NeuralAnnot.json", tmp_path / "store").manifest.annotated == 90, "not its file"
+    mine = folder / "mine_SMPL_NeuralAnnot.json"
+    assert world.load("neuralannot", mine, tmp_path / "store", body={"kind": "open"}).manifest.annotated == 90, "not its file"
+
+
+def test_nothing_says_whose_body_it_is(world: World, tmp_path: Path) -> None:
+    path, _ = _fits(world, tmp_path)
+    with pytest.raises(ConfigError, match=r"say --body\.kind=smpl"):
+        world.load("neuralannot", path, tmp_path / "store", body=None)
+    folder = tmp_path / "out"
+    (file,) = world.export("neuralannot", folder).files
+    (folder / file.path).rename(tmp_path / file.path)
+    with pytest.raises(ConfigError, match=r"say --body\.kind=smpl"):
+        world.load("neuralannot", tmp_path / file.path, tmp_path / "store", body=None)
+    assert not Store(str(tmp_path / "store")).list()
+
+
+def test_fits_of_nobody_are_not_published(world: World, tmp_path: Path) -> None:
+    path, fits = _fits(world, tmp_path)
+    first = world.load("neuralannot", path, tmp_path / "store")
+    path.write_text(json.dumps({f"nobody{n}": fit for n, fit in enumerate(fits.values())}))
+    with pytest.raises(RawDataError, match="found a fit for none of its 90; nothing was"):
+        world.load("neuralannot", path, tmp_path / "store")
+    assert open_release(str(tmp_path / "store"), "them").digest == first.digest
+
+
+def test_what_is_refused_leaves_nothing(world: World, tmp_path: Path) -> None:
+    path, _ = _fits(world, tmp_path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(RawDataError):
+        world.load("neuralannot", path, tmp_path / "store")
+    path.write_bytes(b"")
+    with pytest.raises(RawDataError, match="found 0 bytes"):
+        world.load("neuralannot", path, tmp_path / "store")
+    assert not Store(str(tmp_path / "store")).list()
+
+
+def test_an_option_of_another_format_is_refused(world: World, tmp_path: Path) -> None:
+    path, _ = _fits(world, tmp_path)
+    with pytest.raises(ConfigError, match=r"webdataset\.\w+: an option of format 'webdataset', but the format is 'neuralannot'"):
+        world.load("neuralannot", path, tmp_path / "store", webdataset={"max_shard_mb": 5})
 
 
 def test_an_edited_file_is_told_from_an_exported_one(world: World, tmp_path: Path) -> None:

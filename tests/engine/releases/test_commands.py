@@ -65,7 +65,9 @@ def test_list_and_show(root: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = _said(capsys, "show", f"{root}#rel@v1")
     for part in (release.digest, "tags       paper", "quarantined: undecodable", "keypoint_similarity", "@misc{rel-v1-", "batch_size"):
         assert part in text
-    assert "no releases" in _said(capsys, "list", f"{root}/nothing")
+    for command in ("list", "gc"):
+        assert "no release store there" in _refused(capsys, command, f"{root}/nothing")[1]
+        assert "expected ROOT" in _refused(capsys, command, f"{root}#rel")[1]
 
 
 def test_one_broken_release_does_not_hide_the_others(root: str, local_store: Store, capsys: pytest.CaptureFixture[str]) -> None:

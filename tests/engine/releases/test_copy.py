@@ -103,6 +103,9 @@ def test_a_number_that_is_taken_is_refused_before_anything_is_written(
     verify_release(open_release(local_store.url, "theirs"))
     verify_release(open_release(local_store.url, "rel"))
     assert (copied.digest, copied.manifest.name, copied.manifest.created_at) == (source.digest, "theirs", source.manifest.created_at)
+    copy_release(later, local_store, as_name="later")
+    with pytest.raises(CommitConflict, match=r"releases/later/v0002 is no version of 'rel': another release has that name there"):
+        copy_release(make_release(Store(f"{local_store.url}-third"), word="third"), local_store, as_name="later")
     with pytest.raises(ConfigError, match="as_name 'a/b'"):
         copy_release(source, local_store, as_name="a/b")
 

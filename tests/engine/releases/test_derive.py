@@ -265,8 +265,8 @@ def test_files_that_are_no_list(tmp_path, text: str | bytes, problem: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["{root}#part"], "give either filter or ids"),
-        (["{root}#part", "--filter=score > 0", "--ids=x"], "give either filter or ids"),
+        (["{root}#part"], "expected one of filter and ids, found neither"),
+        (["{root}#part", "--filter=score > 0", "--ids=x"], "expected one of filter and ids, found both"),
         (["{root}#part@v2", "--filter=score > 0"], "expected ROOT#NEWNAME"),
         (["{root}2#part", "--filter=score > 0"], "expected the store"),
         (["{root}#part", "--filter=score > "], "expression"),

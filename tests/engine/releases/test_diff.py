@@ -18,6 +18,7 @@ from engine.errors import ReleaseError
 from engine.releases.change import Bodies, open_bodies
 from engine.releases.derive import derive
 from engine.releases.diff import DIFF_SCHEMA, diff_rows, pair_shards
+from engine.releases.diff_summary import furthest
 from engine.releases.expressions import Expression
 from engine.releases.store import Release, object_key, open_release
 from engine.storage import Store
@@ -168,3 +169,13 @@ def test_the_command(local_store: Store, tmp_path, capsys: pytest.CaptureFixture
     assert "exists already" in capsys.readouterr().err
     main(["diff", names[0], names[0]])
     assert "persons: 60 unchanged, 0 changed, 0 added, 0 removed" in capsys.readouterr().out
+
+
+def test_changed_most_goes_by_the_next_measure_where_the_first_is_rounding() -> None:
+    columns = {"mm": [1e-5, 2e-5, 3.0, 0.0, np.nan], "degrees": [0.0, 0.0, 1.0, 0.0, np.nan], "px": [5.0, 190.0, 0.0, 1e-5, 7.0]}
+    names = {"key": list("abcde"), "annotation_id": list("12345")}
+    rows = pa.table(names | {name: pa.array(values, pa.float32(), from_pandas=False) for name, values in columns.items()})
+    order = ("mm", "degrees", "px")
+    assert furthest(rows, order, 9)["key"].to_pylist() == ["c", "b", "a", "e"]
+    assert furthest(rows, order, 2)["key"].to_pylist() == ["c", "b"]
+    assert not len(furthest(rows.slice(3, 1), order, 9))

@@ -23,8 +23,10 @@ from engine.report.site.build import build_site
 from engine.report.site.choose import choose, drawn
 from engine.report.site.config import SiteConfig
 from engine.report.site.drawing import window_of
+from engine.report.site.persons import vectors
 from engine.report.site.scripts import packed, script
 from engine.storage import Store
+from schemas.pseudo_gt import PSEUDO_GT_SCHEMA
 from tests.engine.evaluation.builders import write_people, write_release
 from tests.engine.report.site.builders import make_rows, publish_rows
 
@@ -58,8 +60,17 @@ def test_the_worst_and_the_best_are_chosen_and_the_rest_evenly(scores, most):
         mine = np.sort(scores[chosen])
         np.testing.assert_array_equal(mine[:quarter], order[:quarter])
         np.testing.assert_array_equal(mine[len(mine) - quarter :], order[len(order) - quarter :])
-    sets = drawn(scores, most)
+    sets = drawn(scores, [str(i // 3) for i in range(len(scores))], most)
     assert len({p for places in sets.values() for p in places}) == sum(map(len, sets.values())) <= most
+
+
+def test_random_persons_are_of_as_many_photographs_as_there_are():
+    random = drawn(np.linspace(0, 1, 30), [str(i // 3) for i in range(30)], 18)["random"]
+    assert len({i // 3 for i in random}) == len(random) == 6
+
+
+def test_nobody_has_vectors_of_the_right_length():
+    assert vectors(PSEUDO_GT_SCHEMA.empty_table(), "pose").shape == (0, 72)
 
 
 def test_middle_persons_come_from_everywhere():
