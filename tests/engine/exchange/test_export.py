@@ -49,6 +49,12 @@ def test_a_folder_that_is_taken(world: World, tmp_path: Path) -> None:
             world.export("neuralannot", taken)
 
 
+def test_a_folder_that_cannot_be(world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="file/out: cannot be created: Not a directory"):
+        world.export("neuralannot", tmp_path / "file" / "out")
+
+
 def test_to_another_store_and_back(world: World, tmp_path: Path) -> None:
     url = f"memory://{tmp_path.name}/out"
     record = world.export("huggingface", url)

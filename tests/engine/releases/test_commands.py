@@ -155,3 +155,8 @@ def test_no_command_needs_torch_or_ray(root: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(commands)], capture_output=True, text=True, cwd=REPO, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_a_copy_goes_to_a_root(root: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--as_name=NAME gives the copy another name" in _refused(capsys, "copy", f"{root}#rel", f"{root}-2#other")[1]
+    assert "version 1 is @v1" in _refused(capsys, "show", f"{root}#rel@1")[1]

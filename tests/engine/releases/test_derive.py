@@ -252,6 +252,7 @@ def test_the_command(local_store: Store, tmp_path, capsys: pytest.CaptureFixture
         ('{"key": 3, "annotation_id": "1"}', "line 1: expected .*annotation_id"),
         ('{"annotation_id": 1}\n{oops', "line 2: not JSON"),
         (b"\xff\xfe\x00", "expected CSV or JSON lines in UTF-8"),
+        ("[58498, 58499]", "found a JSON list"),
     ],
 )
 def test_files_that_are_no_list(tmp_path, text: str | bytes, problem: str) -> None:
