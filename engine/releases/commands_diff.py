@@ -80,7 +80,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         if most:
             yield from _table("changed most", heads, most)
         else:
-            yield "no pose, shape or place differs by 0.001: what changed is the latent, the quality figures or the box"
+            yield "nobody changed by 0.001 of these measures; what changed are other columns: the latent, the box, the quality figures"
     for kind in ("lineage", "settings"):
         for name, (before, after) in found[kind].items():
             yield f"{kind} {name}: {before} -> {after}"

@@ -30,7 +30,7 @@ class DiffSummary:
         self._columns: dict[str, list[np.ndarray]] = {name: [] for name in (*MEASURES, "score_a", "score_b", "dataset")}
         self._datasets: dict[str, int] = {}
         self._most = DIFF_SCHEMA.empty_table()
-        self._order = ("mm", "degrees", "px") if bodies.same else ("degrees", "px")
+        self._order = measures_of(bodies)
 
     def watch(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """The same tables, counted."""
@@ -75,6 +75,11 @@ class DiffSummary:
             "lineage": _different(a.lineage, b.lineage),
             "settings": _different(a.settings | {"body": a.body}, b.settings | {"body": b.body}),
         }
+
+
+def measures_of(bodies: Bodies) -> tuple[str, ...]:
+    """What tells who changed most, the weightiest first; millimetres mean nothing between two bodies."""
+    return ("mm", "degrees", "px") if bodies.same else ("degrees", "px")
 
 
 def furthest(rows: pa.Table, order: Sequence[str], most: int) -> pa.Table:

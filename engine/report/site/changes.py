@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from engine.releases.change import Bodies, measure_change, open_bodies
 from engine.releases.diff import ADDED, CHANGED, REMOVED, diff_rows
-from engine.releases.diff_summary import furthest
+from engine.releases.diff_summary import furthest, measures_of
 from engine.releases.store import Release
 from engine.report.site.persons import Name
 
@@ -44,8 +44,7 @@ class Changes:
 def read_changes(a: Release, b: Release, most: int, smpl_dir: str | None = None) -> Changes:
     """Compare every person of two releases; at most `most` names are kept. ReleaseError for damaged rows."""
     bodies = open_bodies(a, b, smpl_dir)
-    figure = "mm" if bodies.same else "degrees"
-    order = ("mm", "degrees", "px") if bodies.same else ("degrees", "px")
+    figure, *_ = order = measures_of(bodies)
     edges = np.asarray(MM_EDGES if figure == "mm" else DEGREE_EDGES)
     totals, counts = dict.fromkeys((ADDED, REMOVED, CHANGED), 0), np.zeros(len(edges) + 1, np.int64)
     top: pa.Table | None = None

@@ -55,7 +55,7 @@
         : [h("p", { class: "soft" }, "Each bar counts persons that changed, by ", main_figure.label.toLowerCase(), " in ", main_figure.unit, ". The bars' ranges grow to the right."),
         charts.histogram(compare.counts, compare.edges, main_figure.label)]),
       h("h2", {}, "What changed most"),
-      h("p", { class: "found" }, places.length ? plural(places.length, "person") + " of this page" + (places.length < compare.changed ? ", of " + count(compare.changed) + " that changed" : "") + ", furthest first" : "Nobody on this page has another pose, shape or place in the other release."), list);
+      h("p", { class: "found" }, places.length ? plural(places.length, "person") + " of this page" + (places.length < compare.changed ? ", of " + count(compare.changed) + " that changed" : "") + ", furthest first" : "Nobody on this page changed by a thousandth of any measure."), list);
     cards.show(places);
     return cards.close;
   }
