@@ -10,6 +10,7 @@ followed.
 from __future__ import annotations
 
 import dataclasses
+import mimetypes
 import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -70,7 +71,16 @@ class S3:
             return self._upload(path, len(data), lambda start, end: bytes(view[start:end]))
         token = uuid.uuid4().hex
         try:
-            self._request(path, "put_object", size=len(data), foreseen=_CHANGED, Body=data, IfNoneMatch="*", Metadata={_TOKENS: token})
+            self._request(
+                path,
+                "put_object",
+                size=len(data),
+                foreseen=_CHANGED,
+                Body=data,
+                IfNoneMatch="*",
+                ContentType=_content_type(path),
+                Metadata={_TOKENS: token},
+            )
         except Refused as met:
             self._require_landed(path, token, met)
 
@@ -99,6 +109,7 @@ class S3:
                 foreseen=_CHANGED | _ABSENT,
                 Body=data,
                 IfMatch=reply["ETag"],
+                ContentType=_content_type(path),
                 Metadata={_TOKENS: tokens},
             )
             return True
@@ -175,7 +186,7 @@ class S3:
 
     def _upload_once(self, path: str, size: int, part: Callable[[int, int], bytes]) -> None:
         token, part_bytes = uuid.uuid4().hex, max(PART_BYTES, -(-size // 10_000))
-        upload = self._request(path, "create_multipart_upload", Metadata={_TOKENS: token})["UploadId"]
+        upload = self._request(path, "create_multipart_upload", ContentType=_content_type(path), Metadata={_TOKENS: token})["UploadId"]
 
         def send(number: int) -> dict[str, Any]:
             data = part((number - 1) * part_bytes, min(number * part_bytes, size))
@@ -240,6 +251,12 @@ class S3:
     def _split(self, path: str) -> tuple[str, str]:
         bucket, _, key = path.partition("/")
         return bucket, key
+
+
+def _content_type(path: str) -> str:
+    """What a browser is told an object is: S3's own default would have pages downloaded in place of shown."""
+    kind, packed = mimetypes.guess_type(path.rpartition("/")[2])
+    return "application/octet-stream" if kind is None or packed else kind
 
 
 def _tokens(reply: dict[str, Any]) -> list[str]:

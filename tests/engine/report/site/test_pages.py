@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import contextmanager
 
+import boto3
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,6 +16,7 @@ from engine.releases.change import open_bodies
 from engine.releases.diff import CHANGED, diff_rows
 from engine.report.site.build import build_site
 from engine.report.site.config import SiteConfig
+from engine.storage import Store
 from schemas.manifests import QuarantineRow
 from tests.browser import DESKTOP, PHONE, chromium, opened
 from tests.engine.evaluation.builders import write_people, write_release
@@ -108,6 +110,24 @@ def test_every_view_is_there_and_nothing_is_wider_than_the_screen(two_releases, 
             assert all(t in text for t in texts), (view, text)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
             assert page.locator("main h1").count() == 1 and "undefined" not in text and "false" not in text
+
+
+def test_it_opens_from_s3_without_a_server(two_releases, chromium, s3_url, s3_server):
+    """Objects come with the types that a browser wants: a page of octets would be downloaded."""
+    (site, _), store, bucket = two_releases, Store(s3_url), s3_url.split("/")[2]
+    client = boto3.client("s3", endpoint_url=s3_server)
+    for path in (path for path in site.rglob("*") if path.is_file()):
+        key = path.relative_to(site).as_posix()
+        store.create(key, path.read_bytes())
+        client.put_object_acl(Bucket=bucket, Key=f"root/{key}", ACL="public-read")
+    page = chromium.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{s3_server}/{bucket}/root/index.html#gallery")
+    page.wait_for_function("document.getElementById('main').dataset.ready === '#gallery'")
+    page.wait_for_selector(".card")
+    assert not errors
+    page.close()
 
 
 def test_a_visitor_goes_from_the_gallery_to_a_person_and_on(two_releases, chromium):
